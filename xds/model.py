@@ -169,8 +169,9 @@ class Submission:
 
     def patient_ids(self) -> Iterator[str]:
         """Patient identifiers of set, documents and folders, as submitted."""
-        for thing in (*self.sets, *self.documents, *self.folders):
-            yield thing.patient_id
+        yield from (thing.patient_id for thing in self.sets)
+        yield from (thing.patient_id for thing in self.documents)
+        yield from (thing.patient_id for thing in self.folders)
 
 
 Metadata = DocumentEntry | SubmissionSet | Folder | Association

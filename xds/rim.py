@@ -125,7 +125,7 @@ class ObjectRef:
 # --- reading -------------------------------------------------------------------------------------------------------
 
 _NS = "{" + RIM + "}"
-_KINDS = {_NS + kind: kind for kind in ("ExtrinsicObject", "RegistryPackage", "Association")}
+_KINDS: dict[object, str] = {_NS + kind: kind for kind in ("ExtrinsicObject", "RegistryPackage", "Association")}
 
 
 def read_list(container: Element) -> tuple[list[RegistryObject], list[ObjectRef], list[Element]]:
@@ -333,7 +333,8 @@ def is_uuid_urn(text: str) -> bool:
     return text[:9].lower() == "urn:uuid:"
 
 
-def resolve(objects: Iterable[RegistryObject], new_id: Callable[[], str]) -> tuple[list[RegistryObject], dict[str, str]]:
+def resolve(objects: Iterable[RegistryObject],
+            new_id: Callable[[], str]) -> tuple[list[RegistryObject], dict[str, str]]:
     """Give every object, classification and identifier its real id; the same symbol becomes the same UUID everywhere.
 
     Real UUIDs are kept in lower case (ITI TF-3 §4.1.12.3). Returns the objects and symbol -> id of the objects.
@@ -363,8 +364,8 @@ def _resolved(thing: RegistryObject, of: Callable[[str], str], own: Callable[[st
 def all_ids(thing: RegistryObject) -> Iterator[str]:
     """Ids of the object and of everything nested in it."""
     yield thing.id
-    for item in (*thing.classifications, *thing.external_identifiers):
-        yield item.id
+    yield from (item.id for item in thing.classifications)
+    yield from (item.id for item in thing.external_identifiers)
 
 
 def first(text: Text) -> str:

@@ -68,10 +68,11 @@ def path_of(element: Element) -> str:
     steps: list[str] = []
     node: Element | None = element
     while node is not None and isinstance(node.tag, str):
-        twins = [] if node.getparent() is None else [s for s in node.getparent() if s.tag == node.tag]
+        parent: Element | None = node.getparent()
+        twins = [] if parent is None else [sibling for sibling in parent if sibling.tag == node.tag]
         position = f"[{twins.index(node) + 1}]" if len(twins) > 1 else ""
         steps.append(local_name(node) + position)
-        node = node.getparent()
+        node = parent
     return "/" + "/".join(reversed(steps))
 
 
