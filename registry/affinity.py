@@ -1,0 +1,54 @@
+"""The affinity domain: what a community agreed on. One TOML file a profile; a wrong file fails at start, by name."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CodeList:
+    """Codes allowed for one attribute. `complete` lists refuse what they do not hold, others only warn."""
+
+    complete: bool
+    codes: frozenset[tuple[str, str]]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AffinityDomain:
+    """`patient_authorities`, `mime_types` empty: any. `unknown_patients`: "refuse" or "accept" (made on first use)."""
+
+    name: str
+    repository_unique_id: str
+    home_community_id: str = ""
+    unknown_patients: str = "refuse"
+    patient_authorities: frozenset[str] = frozenset()
+    mime_types: frozenset[str] = frozenset()
+    max_results: int = 1000
+    codes: Mapping[str, CodeList] = field(default_factory=dict)
+
+
+def load(source: Path | str, package: str = "") -> AffinityDomain:
+    """Read a file of the operator (path) or one that comes with a room (name and package)."""
+    text = (resources.files(package).joinpath(str(source)).read_text("utf-8") if package
+            else Path(source).read_text("utf-8"))
+    try:
+        return _domain(tomllib.loads(text))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"affinity domain {source}: {error}") from error
+
+
+def _domain(data: dict[str, Any]) -> AffinityDomain:
+    codes = {attribute: CodeList(entry["complete"], frozenset((code, entry["scheme"]) for code in entry["codes"]),
+                                 entry.get("source", ""))
+             for attribute, entry in data.pop("codes", {}).items()}
+    if data.get("unknown_patients", "refuse") not in {"refuse", "accept"}:
+        raise ValueError("unknown_patients is neither \"refuse\" nor \"accept\"")
+    for name in ("patient_authorities", "mime_types"):
+        data[name] = frozenset(data.get(name, ()))
+    return AffinityDomain(codes=codes, **data)

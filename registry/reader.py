@@ -1,0 +1,133 @@
+"""Reading objects for one caller: rows by condition or identifier, without what the caller's gate hides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, false, or_, select
+
+from registry import claims
+from registry.claims import Claim
+from registry.codes import CodeBook
+from registry.tables import association, document, folder, submission_set
+from security.access import DocumentFacts, Gate
+
+Row = Mapping[Any, Any]
+Key = tuple[int, int]  # patient, object
+
+
+@dataclass(slots=True)
+class Found:
+    """Objects of an answer by (patient, id), each once, in the order found."""
+
+    sets: dict[Key, Row] = field(default_factory=dict)
+    documents: dict[Key, Row] = field(default_factory=dict)
+    folders: dict[Key, Row] = field(default_factory=dict)
+    associations: dict[Key, Row] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sets) + len(self.documents) + len(self.folders) + len(self.associations)
+
+    def patients(self) -> set[int]:
+        """Internal ids of all patients in the answer."""
+        return {patient for kind in (self.sets, self.documents, self.folders, self.associations)
+                for patient, _ in kind}
+
+    def uuids(self) -> set[str]:
+        """The entryUUIDs of the sets, documents and folders."""
+        return {row["uuid"] for kind in (self.sets, self.documents, self.folders) for row in kind.values()}
+
+
+class Reader:
+    """One transaction's view of the registry through one gate."""
+
+    def __init__(self, connection: Connection, book: CodeBook, gate: Gate) -> None:
+        """Keep what every look-up needs."""
+        self.connection, self.book, self.gate = connection, book, gate
+
+    def documents(self, *conditions: ColumnElement[bool]) -> dict[Key, Row]:
+        """Documents that match and that the caller may see."""
+        rows = self._rows(document, conditions)
+        sees = self.gate.sees
+        return rows if sees is None else {key: row for key, row in rows.items() if sees(self.facts(row))}
+
+    def sets(self, *conditions: ColumnElement[bool]) -> dict[Key, Row]:
+        """Submission sets that match."""
+        return self._rows(submission_set, conditions)
+
+    def folders(self, *conditions: ColumnElement[bool]) -> dict[Key, Row]:
+        """Folders that match."""
+        return self._rows(folder, conditions)
+
+    def associations(self, *conditions: ColumnElement[bool]) -> dict[Key, Row]:
+        """Associations that match, without those that would tell of a document the caller may not see."""
+        rows = self._rows(association, conditions)
+        if self.gate.sees is None:
+            return rows
+        hidden = self._hidden({end for row in rows.values() for end in (row["source"], row["target"])})
+        return {key: row for key, row in rows.items() if row["source"] not in hidden and row["target"] not in hidden}
+
+    def by_identifiers(self, kind: str, identifiers: Iterable[str]) -> dict[Key, Row]:
+        """Objects of a kind by entryUUID or uniqueId."""
+        held = [claim for holders in claims.find(self.connection, map(_lower_uuid, identifiers)).values()
+                for claim in holders if claim.kind == kind]
+        read = {claims.DOCUMENT: self.documents, claims.SET: self.sets, claims.FOLDER: self.folders,
+                claims.ASSOCIATION: self.associations}[kind]
+        return read(_any_of(_TABLES[kind], held))
+
+    def links_of(self, uuids: Iterable[str], patients: Iterable[int]) -> dict[Key, Row]:
+        """Associations with one of the objects at either end."""
+        ends, owners = list(uuids), list(patients)
+        if not ends:
+            return {}
+        table = association.c
+        return self.associations(table.patient_id.in_(owners), or_(table.source.in_(ends), table.target.in_(ends)))
+
+    def patients_of(self, identifiers: Iterable[str]) -> dict[str, list[Claim]]:
+        """Claims of identifiers, of those patients whom the gate lets through."""
+        found = claims.find(self.connection, map(_lower_uuid, identifiers))
+        only = self.gate.only_patient
+        if only is None:
+            return found
+        return {name: kept for name, holders in found.items()
+                if (kept := [claim for claim in holders if claim.patient_id == only])}
+
+    def facts(self, row: Row) -> DocumentFacts:
+        """What the gate decides by."""
+        text = self.book.text_of
+        return DocumentFacts(
+            type_code=text(self.connection, row["type_code"]), class_code=text(self.connection, row["class_code"]),
+            confidentiality=frozenset(row["confidentiality"].split()), status=text(self.connection, row["status"]),
+            authors=frozenset(row["authors"].split()), object_type=text(self.connection, row["object_type"]))
+
+    def _hidden(self, uuids: set[str]) -> set[str]:
+        held = {identifier: holders for identifier, holders in claims.find(self.connection, uuids).items()
+                if holders[0].kind == claims.DOCUMENT}
+        seen = self.documents(_any_of(document, [claim for holders in held.values() for claim in holders]))
+        return set(held) - {row["uuid"] for row in seen.values()}
+
+    def _rows(self, table: Table, conditions: Sequence[ColumnElement[bool]]) -> dict[Key, Row]:
+        statement = select(table).where(*conditions).order_by(table.c.patient_id, table.c.id)
+        if self.gate.only_patient is not None:
+            statement = statement.where(table.c.patient_id == self.gate.only_patient)
+        return {(row["patient_id"], row["id"]): row for row in self.connection.execute(statement).mappings()}
+
+
+_TABLES = {claims.DOCUMENT: document, claims.SET: submission_set, claims.FOLDER: folder,
+           claims.ASSOCIATION: association}
+
+
+def _any_of(table: Table, held: Sequence[Claim]) -> ColumnElement[bool]:
+    """Rows of these claims, patient by patient so that the key is used."""
+    by_patient: dict[int, list[int]] = {}
+    for claim in held:
+        by_patient.setdefault(claim.patient_id, []).append(claim.object_id)
+    if not by_patient:
+        return false()
+    return or_(*(and_(table.c.patient_id == patient, table.c.id.in_(ids)) for patient, ids in by_patient.items()))
+
+
+def _lower_uuid(identifier: str) -> str:
+    return identifier.lower() if identifier[:9].lower() == "urn:uuid:" else identifier

@@ -1,0 +1,169 @@
+"""Tables of the registry. The patient leads every key and index (it is the shard key); ids come from the application.
+
+One wide row an object: columns answer queries, `xml` is the answer. Coded values are small integers of `code`, a
+dictionary that only grows. What several values may have (event codes, confidentiality, authors, reference ids) stands
+in `object_code` and `object_text`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from journal.tables import outbox as make_outbox
+
+metadata = MetaData()
+
+#: SQLite keeps such a table in the order of its key: what belongs to a patient lies together on disk.
+_CLUSTERED: dict[str, Any] = {"sqlite_with_rowid": False}
+
+
+def _patient_key() -> list[Column[Any]]:
+    return [Column("patient_id", BigInteger, primary_key=True, autoincrement=False),
+            Column("id", BigInteger, primary_key=True, autoincrement=False),
+            Column("bucket", SmallInteger, nullable=False)]
+
+
+def _object() -> list[Column[Any]]:
+    """What every object of the registry has: identity, life, and its stored form (see `registry.stored`)."""
+    return [
+        Column("uuid", String(64), nullable=False),
+        Column("lid", String(64), nullable=False),
+        Column("version", Integer, nullable=False),
+        Column("status", Integer, nullable=False),
+        Column("home", String(100), nullable=False),
+        Column("codec", SmallInteger, nullable=False),
+        Column("xml", LargeBinary, nullable=False),
+    ]
+
+
+patient = Table(
+    "patient", metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("bucket", SmallInteger, nullable=False),
+    Column("merged_into", BigInteger),
+    Column("family", String(200), nullable=False),
+    Column("given", String(200), nullable=False),
+    Column("birth_date", String(14), nullable=False),
+    Column("sex", String(2), nullable=False),
+    Column("created", BigInteger, nullable=False),
+)
+
+patient_identifier = Table(
+    "patient_identifier", metadata,
+    Column("authority", String(128), primary_key=True),
+    Column("value", String(128), primary_key=True),
+    Column("patient_id", BigInteger, nullable=False, index=True),
+)
+
+code = Table(
+    "code", metadata,
+    Column("id", Integer, primary_key=True),
+    Column("code", String(256), nullable=False),
+    Column("scheme", String(256), nullable=False),
+    UniqueConstraint("code", "scheme"),
+)
+
+#: Who has which entryUUID or uniqueId. `slot` 0 is exclusive (UUIDs, sets, folders); documents, whose uniqueId may
+#: come again with the same content, use their own id. Also the routing table of everything that names no patient.
+identifier_claim = Table(
+    "identifier_claim", metadata,
+    Column("key", LargeBinary(16), primary_key=True),
+    Column("slot", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(1), nullable=False),
+    Column("patient_id", BigInteger, nullable=False),
+    Column("object_id", BigInteger, nullable=False),
+    **_CLUSTERED,
+)
+
+document = Table(
+    "document", metadata, *_patient_key(), *_object(),
+    Column("unique_id", String(256), nullable=False),
+    Column("submission_set_id", BigInteger, nullable=False),
+    Column("object_type", Integer, nullable=False),
+    Column("mime_type", String(100), nullable=False),
+    Column("class_code", Integer, nullable=False),
+    Column("type_code", Integer, nullable=False),
+    Column("format_code", Integer, nullable=False),
+    Column("facility_type", Integer, nullable=False),
+    Column("practice_setting", Integer, nullable=False),
+    Column("confidentiality", String(400), nullable=False),
+    Column("authors", Text, nullable=False),
+    Column("creation_time", String(14), nullable=False),
+    Column("service_start", String(14), nullable=False),
+    Column("service_stop", String(14), nullable=False),
+    Column("repository_unique_id", String(100), nullable=False),
+    Column("hash", String(40), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("storage_key", String(64), nullable=False),
+    Column("sha256", LargeBinary(32)),
+    Column("registered", BigInteger, nullable=False),
+    **_CLUSTERED,
+)
+Index("document_found", document.c.patient_id, document.c.status, document.c.creation_time)
+
+submission_set = Table(
+    "submission_set", metadata, *_patient_key(), *_object(),
+    Column("unique_id", String(256), nullable=False),
+    Column("source_id", String(100), nullable=False),
+    Column("submission_time", String(14), nullable=False),
+    Column("content_type", Integer, nullable=False),
+    Column("fingerprint", LargeBinary(32), nullable=False),
+    **_CLUSTERED,
+)
+Index("submission_set_found", submission_set.c.patient_id, submission_set.c.submission_time)
+
+folder = Table(
+    "folder", metadata, *_patient_key(), *_object(),
+    Column("unique_id", String(256), nullable=False),
+    Column("last_update_time", String(14), nullable=False),
+    **_CLUSTERED,
+)
+
+association = Table(
+    "association", metadata, *_patient_key(), *_object(),
+    Column("type", Integer, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("target", String(64), nullable=False),
+    **_CLUSTERED,
+)
+Index("association_source", association.c.patient_id, association.c.source)
+Index("association_target", association.c.patient_id, association.c.target)
+
+#: Codes of which an object has several: kind "event", "confidentiality", "folder".
+object_code = Table(
+    "object_code", metadata,
+    Column("patient_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("object_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(1), primary_key=True),
+    Column("code", Integer, primary_key=True, autoincrement=False),
+    Column("bucket", SmallInteger, nullable=False),
+    **_CLUSTERED,
+)
+
+#: Texts searched by pattern: kind "a" authorPerson, "r" referenceIdList.
+object_text = Table(
+    "object_text", metadata,
+    Column("patient_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("object_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("kind", String(1), primary_key=True),
+    Column("position", SmallInteger, primary_key=True, autoincrement=False),
+    Column("value", Text, nullable=False),
+    Column("bucket", SmallInteger, nullable=False),
+    **_CLUSTERED,
+)
+
+outbox = make_outbox(metadata)
