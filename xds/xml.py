@@ -21,6 +21,7 @@ NOT_XML = RULES["V-XML-NOT-WELL-FORMED"]
 DOCTYPE = RULES["V-XML-DOCTYPE"]
 ENCODING = RULES["V-XML-ENCODING"]
 TOO_LARGE = RULES["V-XML-TOO-LARGE"]
+LIMIT = RULES["V-XML-LIMIT"]
 
 Element: TypeAlias = etree._Element
 
@@ -29,21 +30,25 @@ ENCODINGS = frozenset({"UTF-8", "UTF8", "UTF-16", "UTF-16LE", "UTF-16BE", "US-AS
                        "ISO-8859-1", "ISO-8859-15", "WINDOWS-1252"})
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]{0,100}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
+_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_LIMITS = ("XML_PARSE_HUGE", "amplification", "depth")  # how libxml2 says that a limit of its own was met
 _local = threading.local()
 
 
-def parse(data: bytes, part: str = "", max_bytes: int = MAX_BYTES) -> Element:
+def parse(data: bytes, part: str = "", max_bytes: int = MAX_BYTES, charset: str = "") -> Element:
     """Root element of the bytes; `Refused` when not well-formed, too large, with a DOCTYPE or an odd encoding.
 
-    `part` names the piece of the message in findings ("envelope", "document …").
+    `part` names the piece of the message in findings ("envelope", "document …"); `charset` is that of the Content-Type,
+    which outweighs the XML declaration and yields to a byte order mark (RFC 7303 §3).
     """
     if len(data) > max_bytes:
         raise Refused(TOO_LARGE.at(Where(part), expected=f"≤ {max_bytes}", received=len(data)))
-    _check_encoding(data, part)
+    _check_encoding(data, part, charset)
     try:
-        root = etree.fromstring(data, _parser())
+        root = etree.fromstring(data, _parser("" if data.startswith(_MARKS) else charset.upper()))
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         raise Refused(_not_well_formed(error, part)) from error
+    _check_name(root.getroottree().docinfo.encoding or "UTF-8", part)  # what libxml2 made of it
     if root.getroottree().docinfo.doctype:
         # An entity could stand for anything; no message or document of this field needs one.
         raise Refused(DOCTYPE.at(Where(part, line=1, column=1), received=root.getroottree().docinfo.doctype))
@@ -113,6 +118,12 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(lambda match: _ENTITIES[match.group()], text)
 
 
+def clean(text: str) -> str:
+    """Text of any origin escaped; what cannot stand in XML becomes a blank."""
+    return escape(_UNLAWFUL.sub(" ", text))
+
+
+_UNLAWFUL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _SPECIAL = re.compile("[&<>\"\r\n\t]|[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 
 
@@ -125,25 +136,33 @@ _ENTITIES = _Entities({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;",
                        "\r": "&#13;", "\n": "&#10;", "\t": "&#9;"})
 
 
-def _parser() -> etree.XMLParser:
-    parser: etree.XMLParser | None = getattr(_local, "parser", None)
-    if parser is None:
-        parser = _local.parser = etree.XMLParser(
-            resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False,
+def _parser(charset: str) -> etree.XMLParser:
+    known: dict[str, etree.XMLParser] | None = getattr(_local, "parsers", None)
+    if known is None:
+        known = _local.parsers = {}
+    if charset not in known:
+        known[charset] = etree.XMLParser(
+            encoding=charset or None, resolve_entities=False, no_network=True, load_dtd=False, dtd_validation=False,
             attribute_defaults=False, huge_tree=False, recover=False, remove_blank_text=False)
-    return parser
+    return known[charset]
 
 
-def _check_encoding(data: bytes, part: str) -> None:
-    head = data[:200].removeprefix(b"\xef\xbb\xbf")
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return  # UTF-16 with its byte order mark; the declaration is then in UTF-16 too
-    declared = _DECLARED.match(head)
-    if declared and declared.group(1).decode("ascii").upper() not in ENCODINGS:
-        raise Refused(ENCODING.at(Where(part, line=1, column=1), expected="UTF-8",
-                                  received=declared.group(1).decode("ascii")))
+def _check_encoding(data: bytes, part: str, charset: str) -> None:
+    """The charset of the Content-Type and the declaration, both before the parser meets them."""
+    if charset:
+        _check_name(charset, part)
+    declared = _DECLARED.match(data[:200].removeprefix(b"\xef\xbb\xbf"))
+    if declared:
+        _check_name(declared.group(1).decode("ascii"), part)
+
+
+def _check_name(encoding: str, part: str) -> None:
+    if encoding.upper() not in ENCODINGS:
+        raise Refused(ENCODING.at(Where(part, line=1, column=1), expected="UTF-8", received=encoding))
 
 
 def _not_well_formed(error: Exception, part: str) -> Finding:
     line, column = getattr(error, "position", (0, 0)) or (0, 0)
-    return NOT_XML.at(Where(part, line=line or 0, column=column or 0), received=getattr(error, "msg", "") or error)
+    text = getattr(error, "msg", "") or str(error)
+    rule = LIMIT if any(sign in text for sign in _LIMITS) else NOT_XML
+    return rule.at(Where(part, line=line or 0, column=column or 0), received=text)
