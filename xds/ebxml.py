@@ -184,7 +184,7 @@ def _author(item: Classification) -> Author:
 
 def _extras(thing: RegistryObject, shape: Shape) -> dict[str, Any]:
     slot_names = {name for name, _, _ in shape.slots}
-    schemes = {scheme for scheme, _, _, _ in shape.codes} | {shape.author}
+    schemes = {scheme for scheme, _, _, _ in shape.codes} | ({shape.author} if shape.author else set())
     identifiers = {scheme for scheme, _, _ in shape.identifiers}
     return {
         "extra_slots": tuple(slot for slot in thing.slots if slot.name not in slot_names),

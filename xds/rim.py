@@ -183,7 +183,7 @@ def _read_children(element: Element) -> _Children:
 
 def read_slot(element: Element) -> Slot:
     """A Slot with its values; surrounding white space of a value is layout, not content."""
-    values = tuple(text_of(value).strip() for holder in element if holder.tag == _NS + "ValueList"
+    values = tuple(text_of(value).strip(" \t\r\n") for holder in element if holder.tag == _NS + "ValueList"
                    for value in holder if value.tag == _NS + "Value")
     return Slot(element.get("name", ""), values, element.get("slotType", ""), element.sourceline or 0)
 
@@ -340,7 +340,7 @@ def resolve(objects: Iterable[RegistryObject],
     Real UUIDs are kept in lower case (ITI TF-3 §4.1.12.3). Returns the objects and symbol -> id of the objects.
     """
     things = list(objects)
-    known = {thing.id: thing.id.lower() if is_uuid_urn(thing.id) else new_id() for thing in things}
+    known = {thing.id: thing.id.lower() if is_uuid_urn(thing.id) else new_id() for thing in things if thing.id}
 
     def of(reference: str) -> str:
         return known.get(reference) or (reference.lower() if is_uuid_urn(reference) else reference)
@@ -352,7 +352,7 @@ def resolve(objects: Iterable[RegistryObject],
 
 
 def _resolved(thing: RegistryObject, of: Callable[[str], str], own: Callable[[str], str]) -> RegistryObject:
-    identity = of(thing.id)
+    identity = of(thing.id) or own("")  # an association may come without an id
     return replace(
         thing, id=identity, lid=of(thing.lid) if thing.lid else "", source=of(thing.source), target=of(thing.target),
         classifications=tuple(replace(item, id=own(item.id), classified_object=identity)
