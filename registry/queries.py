@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import ColumnElement, Select, Table, exists, or_, select
-from xds.messages import AdhocQuery
 
 from registry import claims, patients, stored
 from registry.codes import NAMES
@@ -18,6 +17,7 @@ from registry.tables import association, document, folder, object_code, object_t
 from security.access import Gate
 from xds import hl7
 from xds.findings import Refused, Where
+from xds.messages import AdhocQuery
 from xds.rim import ObjectRef, write_refs
 from xds.vocabulary import APPROVED, DEPRECATED, HAS_MEMBER, STABLE
 

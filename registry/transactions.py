@@ -1,0 +1,136 @@
+"""The registry's transactions as stories: body in, answer out (ITI-18, ITI-42)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Connection
+
+from journal.exchanges import Exchange
+from registry import patients, queries
+from registry.profile import Contents, Profile
+from registry.reader import Reader
+from registry.register import Registry, refuse, register
+from registry.requirements import RULES
+from registry.rules import Context, check
+from security.access import FindPatient, Gate
+from security.identity import Caller
+from xds import ebxml, messages
+from xds.answers import Answer, success
+from xds.findings import Finding, Refused, Where
+from xds.messages import AdhocQuery, SubmitRequest
+from xds.model import Submission
+from xds.vocabulary import SUCCESS
+from xds.xml import Element, local_name, where
+
+UNKNOWN_OBJECT = RULES["V-REG-UNKNOWN-OBJECT"]
+REFERENCES_ONLY = RULES["V-REG-REFERENCES-ONLY"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the registry's transactions work with."""
+
+    registry: Registry
+    profile: Profile
+
+
+def iti42(body: Element, caller: Caller, exchange: Exchange, services: Services) -> Answer:
+    """Register Document Set-b (ITI TF-2 §3.42)."""
+    with exchange.step("xds.ebxml"):
+        request = messages.read_submit_objects(body)
+        submission = read_submission(request)
+    patient = patient_of(submission)
+    exchange.patient = patient
+    with exchange.step("profile"):
+        admit(services, caller, "register", patient)
+    with exchange.step("rules"):
+        findings = check_submission(submission, services, caller, "ITI-42", {}, unknown_objects(request))
+    with exchange.step("registry"):
+        registered = register(services.registry, submission, accept_repeat=services.profile.accept_repeat)
+    warnings = [*findings, *registered.findings]
+    exchange.note(warnings)
+    return success(warnings)
+
+
+def iti18(body: Element, caller: Caller, exchange: Exchange, services: Services) -> Answer:
+    """Registry Stored Query (ITI TF-2 §3.18): admitted before anything is looked for, filtered document by document."""
+    with exchange.step("xds.ebxml"):
+        query = messages.read_query(body)
+
+    def gate_of(reader: Reader, patient: str) -> Gate:
+        exchange.patient = patient or caller.patient
+        with exchange.step("profile"):
+            return _gate(reader.connection, query, caller, patient, services)
+
+    with exchange.step("registry"):
+        answer = queries.run(services.registry, query, gate_of)
+    with exchange.step("answer"):
+        return Answer(messages.write_query_response(SUCCESS, (), answer.objects))
+
+
+def _gate(connection: Connection, query: AdhocQuery, caller: Caller, patient: str, services: Services) -> Gate:
+    """ObjectRefs by identifier are "reference" (TD3.1b); everything else is "search" (TD3.1)."""
+    by_reference = query.return_type == messages.OBJECT_REF and not patient
+    gate = services.profile.admit(connection, caller, "reference" if by_reference else "search", patient,
+                                  find_in(connection))
+    if gate.references_only and query.return_type != messages.OBJECT_REF:
+        raise Refused(REFERENCES_ONLY.at(Where("query"), expected=messages.OBJECT_REF, received=query.return_type))
+    return gate
+
+
+# --- what ITI-41 and ITI-42 share ----------------------------------------------------------------------------------
+
+
+def read_submission(request: SubmitRequest | messages.ProvideRequest) -> Submission:
+    """The objects of a request by what they are."""
+    return ebxml.to_submission(request.objects, request.references)
+
+
+def unknown_objects(request: SubmitRequest | messages.ProvideRequest) -> list[Finding]:
+    """Findings on top-level objects that XDS does not know."""
+    return [UNKNOWN_OBJECT.at(where(element, "metadata"), received=local_name(element)) for element in request.unknown]
+
+
+def patient_of(submission: Submission) -> str:
+    """The patient a submission says it is about: the set's, else the first one named, "" when there is none."""
+    return next((patient for patient in submission.patient_ids() if patient), "")
+
+
+def admit(services: Services, caller: Caller, action: str, patient: str) -> Gate:
+    """The profile's decision; Refused goes out before anything of the record is told."""
+    with services.registry.database.read() as connection:
+        return services.profile.admit(connection, caller, action, patient, find_in(connection))
+
+
+def find_in(connection: Connection) -> FindPatient:
+    """How a profile finds a patient without knowing the registry."""
+
+    def find(cx: str) -> int | None:
+        found = patients.find(connection, cx)
+        return found.id if found else None
+
+    return find
+
+
+def check_submission(submission: Submission, services: Services, caller: Caller, transaction: str,
+                     contents: Contents, so_far: Iterable[Finding] = ()) -> list[Finding]:
+    """All metadata rules, IHE's and the profile's; Refused with every finding, else the warnings."""
+    profile = services.profile
+    context = Context(transaction, profile.requirements(transaction), profile.domain)
+    findings = [*so_far, *check(submission, context)]
+    if submission.sets:
+        findings += profile.check(submission, contents, caller)
+    refuse(_as_repository(finding, transaction) for finding in findings)
+    return findings
+
+
+def _as_repository(finding: Finding, transaction: str) -> Finding:
+    """In ITI-41 it is the repository that finds bad metadata (ITI TF-3 table 4.2.4.1-2)."""
+    other = _REPOSITORY_CODES.get(finding.xds) if transaction == "ITI-41" else None
+    return replace(finding, xds_override=other) if other else finding
+
+
+_REPOSITORY_CODES = {"XDSRegistryMetadataError": "XDSRepositoryMetadataError",
+                     "XDSRegistryDuplicateUniqueIdInMessage": "XDSRepositoryDuplicateUniqueIdInMessage"}

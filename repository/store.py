@@ -1,0 +1,117 @@
+"""Where documents are kept: an interface, and the folder store.
+
+A document is named by an opaque key, never by its uniqueId, patient or content. `keep` returns when the bytes are on
+the medium: temporary name, fsync, rename, fsync of the folder. Only then may the registry speak of it; a crash in
+between leaves a file that nothing refers to, never an entry without its document.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from journal.ids import new_id
+from registry.rows import StoredDocument
+from repository.spool import Received
+
+_CHUNK = 256 * 1024
+
+
+class Store(Protocol):
+    """What keeps documents."""
+
+    @property
+    def incoming(self) -> Path:
+        """A local folder for what is being received."""
+
+    def keep(self, received: Received) -> StoredDocument:
+        """Make a document durable; OSError when it cannot."""
+
+    def open(self, key: str) -> BinaryIO:
+        """A document's bytes; FileNotFoundError when it is not there."""
+
+    def delete(self, key: str) -> None:
+        """Forget a document; nothing happens when it is not there."""
+
+
+class FolderStore:
+    """Documents as files in 65,536 folders, two levels, by the last digits of the key (the first ones are the time)."""
+
+    def __init__(self, root: Path) -> None:
+        """Make the folder when it is not there."""
+        self.root = root
+        self.incoming = root / "incoming"
+        self.incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def keep(self, received: Received) -> StoredDocument:
+        """Write, fsync, rename, fsync the folder."""
+        key = f"{new_id():016x}"
+        target = self._path(key)
+        _make_folder(target.parent)
+        temporary = self._in_store(received)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+        if received.path == temporary:
+            received.path = None  # moved: nothing left to discard
+        return StoredDocument(key, received.size, received.sha1, received.sha256)
+
+    def open(self, key: str) -> BinaryIO:
+        """The file."""
+        return self._path(key).open("rb")
+
+    def delete(self, key: str) -> None:
+        """Unlink the file."""
+        self._path(key).unlink(missing_ok=True)
+
+    def keys(self) -> Iterator[str]:
+        """Keys of everything kept, in no order."""
+        yield from (path.name for path in self.root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"))
+
+    def _path(self, key: str) -> Path:
+        return self.root / key[-2:] / key[-4:-2] / key
+
+    def _in_store(self, received: Received) -> Path:
+        """A synced file of this file system with the bytes."""
+        if received.path is not None and received.path.parent == self.incoming:
+            with received.path.open("rb") as file:
+                os.fsync(file.fileno())
+            return received.path
+        handle, name = tempfile.mkstemp(prefix="keep-", dir=self.incoming)
+        with os.fdopen(handle, "wb") as file:
+            if received.data is not None:
+                file.write(received.data)
+            else:
+                with received.open() as source:
+                    shutil.copyfileobj(source, file, _CHUNK)
+            file.flush()
+            os.fsync(file.fileno())
+        return Path(name)
+
+
+def pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """A document piece by piece; closes it at the end."""
+    with stream:
+        while piece := stream.read(_CHUNK):
+            yield piece
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder so that it is still there after a crash: each parent that got a new name is synced."""
+    if folder.is_dir():
+        return
+    missing = [folder] if folder.parent.is_dir() else [folder.parent, folder]
+    for path in missing:
+        path.mkdir(exist_ok=True, mode=0o700)
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,109 @@
+"""Listeners: one gunicorn arbiter for each address, workers assembled after the fork; all live and die together."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+
+from volet.app import create_app
+from volet.assembly import build, migrate
+from volet.settings import Settings, address
+from volet.tls import TlsContext
+
+#: Seconds a request in progress is given when the server stops
+GRACE = 30
+_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+
+
+class Listener(BaseApplication):  # type: ignore[misc]
+    """One gunicorn arbiter."""
+
+    def __init__(self, bind: str, settings: Settings, tls: bool) -> None:
+        """Listen on `bind` ("HOST:PORT")."""
+        self.bind, self.settings, self.tls = bind, settings, tls
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Settings of gunicorn; the worker class is gthread, which hands over the peer certificate."""
+        values: dict[str, Any] = {
+            "bind": self.bind, "workers": self.settings.workers, "threads": self.settings.threads,
+            "worker_class": "gthread", "timeout": 120, "graceful_timeout": GRACE, "keepalive": 75,
+            "limit_request_line": 2048, "limit_request_fields": 60, "limit_request_field_size": 8190,
+            "loglevel": "warning", "proc_name": "volet", "control_socket_disable": True,
+            "forwarded_allow_ips": "", "secure_scheme_headers": {},
+        }
+        if self.tls:
+            pki = self.settings.data / "pki"
+            values |= {"certfile": str(pki / "server.pem"), "keyfile": str(pki / "server.key"),
+                       "ssl_context": cache(self._tls_context)}
+        known = self.cfg.settings
+        for name, value in values.items():
+            if name in known:
+                self.cfg.set(name, value)
+
+    def _tls_context(self, *_: object) -> TlsContext:
+        pki = self.settings.data / "pki"
+        return TlsContext(pki / "server.pem", pki / "server.key", pki / "ca.pem", self.settings.refuses_in_handshake)
+
+    def load(self) -> Flask:
+        """The application, in each worker."""
+        return create_app(build(self.settings))
+
+
+def serve(settings: Settings, ready: Callable[[], None]) -> int:
+    """Migrate, start all listeners, wait; returns the exit status. `ready` is called once they are started."""
+    migrate(settings)
+    build(settings).close()  # what would fail in every worker fails here, once, with its reason
+    children = [multiprocessing.Process(target=_run, args=(bind, settings, tls), name=bind)
+                for bind, tls in _addresses(settings)]
+    for child in children:
+        child.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: _stop(children))
+    ready()
+    multiprocessing.connection.wait([child.sentinel for child in children])
+    _stop(children)
+    for child in children:
+        child.join(GRACE + 5)
+    return max((abs(child.exitcode or 0) for child in children), default=0)
+
+
+def _addresses(settings: Settings) -> list[tuple[str, bool]]:
+    """What is listened on: TLS always, plain HTTP in test mode and on loopback only."""
+    found = [(settings.https, True)] if (settings.data / "pki" / "server.pem").exists() else []
+    if settings.is_test and settings.http:
+        host, _ = address(settings.http)
+        if host not in {"127.0.0.1", "localhost", "::1"}:
+            raise ValueError(f"http={settings.http}: plain HTTP is for loopback only")
+        found.append((settings.http, False))
+    return found
+
+
+def _run(bind: str, settings: Settings, tls: bool) -> None:
+    os.setsid()  # Ctrl-C in the terminal reaches the parent, which stops the children in order
+    _die_with_parent()
+    sys.argv = ["volet"]
+    Listener(bind, settings, tls).run()
+
+
+def _die_with_parent() -> None:
+    """A parent killed outright must not leave a server behind that nobody knows of and that holds the port."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _stop(children: list[multiprocessing.Process]) -> None:
+    for child in children:
+        if child.is_alive():
+            child.terminate()

@@ -1,0 +1,192 @@
+"""SOAP at the door: bytes in, bytes out. Steps 1 to 3 of every transaction, its story, and the answer.
+
+Here, and only here, findings become a SOAP fault or a RegistryErrorList.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from journal.exchanges import Exchange
+from registry.requirements import RULES as REGISTRY_RULES
+from registry.transactions import iti18, iti42
+from repository.provide import iti41
+from repository.retrieve import iti43
+from repository.spool import Message, receive
+from security import vihf
+from security.cards import load_certificate
+from security.identity import Caller
+from volet.assembly import Server
+from volet.settings import ProfileName
+from xds import soap
+from xds.answers import Answer, failure, is_fault
+from xds.findings import Catalogue, Finding, Refused, Where
+from xds.messages import Transaction, transaction_of
+from xds.mtom import write_related
+from xds.soap import Envelope
+
+RULES = Catalogue("volet")
+INTERNAL = RULES["V-VOLET-INTERNAL"]
+REPLAYED = RULES["V-VOLET-ASSERTION-REPLAYED"]
+BUSY = REGISTRY_RULES["V-REG-BUSY"]
+
+log = structlog.get_logger("volet.soap")
+
+Handler = Callable[[Envelope, Message, Exchange, Server], Answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, apart from HTTP. `certificate`: DER of the TLS client; `door`: "https" or "http"."""
+
+    content_type: str
+    chunks: Iterable[bytes]
+    door: str
+    certificate: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What goes back: `length` bytes in pieces."""
+
+    status: int
+    content_type: str
+    body: Iterable[bytes]
+    length: int
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "ITI-18": lambda envelope, _, exchange, server: iti18(envelope.body, exchange.caller, exchange, server.services),
+    "ITI-41": lambda envelope, message, exchange, server: iti41(envelope.body, message, exchange.caller, exchange,
+                                                                server.repository),
+    "ITI-42": lambda envelope, _, exchange, server: iti42(envelope.body, exchange.caller, exchange, server.services),
+    "ITI-43": lambda envelope, _, exchange, server: iti43(envelope.body, exchange.caller, exchange,
+                                                          server.repository),
+}
+
+#: What each service offers, by its name in the address
+SERVICES: Mapping[str, tuple[str, ...]] = {"registry": ("ITI-18", "ITI-42"), "repository": ("ITI-41", "ITI-43")}
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What is known of the answer so far, whatever goes wrong."""
+
+    multipart: bool
+    transaction: Transaction | None = None
+    relates_to: str = ""
+    answer: Answer | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+
+def handle(request: Request, service: str, server: Server) -> Response:
+    """Answer a SOAP request; every outcome is an answer, and every exchange is in the journal."""
+    exchange = Exchange(door=request.door)
+    outcome = _Outcome(multipart=service == "repository")
+    try:
+        _story(request, service, server, exchange, outcome)
+    except Refused as refused:
+        outcome.findings = list(refused.findings)
+    except OperationalError as error:
+        log.warning("database", exchange=exchange.id, error=type(error.orig).__name__)
+        outcome.findings = [BUSY.at()]
+    except Exception:
+        # Contained: the sender learns that it is our fault and how to name it, nothing else.
+        log.exception("internal", exchange=exchange.id, transaction=exchange.name)
+        outcome.findings = [INTERNAL.at(Where("server"), received=exchange.id)]
+    exchange.note(outcome.findings)
+    with exchange.step("answer"):
+        response = _response(outcome, exchange)
+    _record(exchange, server)
+    return response
+
+
+def _story(request: Request, service: str, server: Server, exchange: Exchange, outcome: _Outcome) -> None:
+    with exchange.step("xds.mtom"):
+        message = receive(request.content_type, request.chunks, server.repository.store.incoming, server.limits)
+    with message:
+        exchange.request = message.root
+        outcome.relates_to = soap.message_id_of(message.root, message.charset)
+        with exchange.step("xds.soap"):
+            envelope = soap.read_envelope(message.root, content_action=message.action, charset=message.charset)
+            exchange.action, exchange.message_id = envelope.action, envelope.message_id
+            outcome.transaction = transaction_of(envelope.action, envelope.body, SERVICES[service])
+        exchange.name = outcome.transaction.name
+        outcome.multipart = outcome.transaction.mtom
+        with exchange.step("security"):
+            exchange.caller = identify(envelope, request, server)
+        exchange.note([*message.warnings, *envelope.warnings, *exchange.caller.findings])
+        outcome.answer = HANDLERS[exchange.name](envelope, message, exchange, server)
+
+
+def identify(envelope: Envelope, request: Request, server: Server) -> Caller:
+    """Who is calling. Plain IHE asks nobody; the DMP asks for a VIHF and, over TLS, for the card that holds it."""
+    if server.settings.profile is ProfileName.IHE or server.trust is None:
+        return Caller()
+    over_tls = request.door == "https"
+    certificate = load_certificate(request.certificate) if request.certificate else None
+    trust, now = server.trust.current(), datetime.now(UTC)
+    policy = server.policy(over_tls)
+    caller = vihf.verify(envelope.header, certificate, trust, now, policy, server.cache)
+    if not over_tls:
+        _check_first_use(caller, server)
+    return caller
+
+
+def _check_first_use(caller: Caller, server: Server) -> None:
+    """Without TLS nothing ties a VIHF to whoever sends it, so each counts once."""
+    settings = server.settings
+    until = (time.time_ns() // 1_000_000) + 1000 * (settings.vihf_max_age + 2 * settings.clock_skew)
+    signer = caller.identity.fingerprint if caller.identity else ""
+    key = hashlib.sha256(f"{signer} {caller.assertion_id}".encode()).digest()
+    if not server.journal.first_use(key, until):
+        raise Refused(REPLAYED.at(Where("VIHF", path="Assertion/@ID"), received=caller.assertion_id))
+
+
+def _response(outcome: _Outcome, exchange: Exchange) -> Response:
+    """The one place that decides: fault, failure of the transaction, or its answer."""
+    if outcome.answer is not None:
+        return _envelope(outcome, outcome.answer, exchange)
+    if outcome.transaction is None or is_fault(outcome.findings):
+        fault = soap.write_fault(outcome.findings, outcome.relates_to)
+        exchange.response = fault
+        return _package(fault, (), "", outcome.multipart, soap.http_status_of(outcome.findings))
+    return _envelope(outcome, failure(outcome.transaction, outcome.findings), exchange)
+
+
+def _envelope(outcome: _Outcome, answer: Answer, exchange: Exchange) -> Response:
+    assert outcome.transaction is not None
+    action = outcome.transaction.answer
+    root = soap.write_envelope(answer.body, action, outcome.relates_to)
+    exchange.response = root
+    return _package(root, answer.parts, action, outcome.multipart, 200)
+
+
+def _package(root: bytes, parts: Sequence[tuple[str, bytes | Iterable[bytes], int]], action: str, multipart: bool,
+             status: int) -> Response:
+    """Answers of the repository are multipart, faults included (ITI TF-2 §3.41.4.2; observed of the DMP)."""
+    if multipart:
+        content_type, body, length = write_related(root, list(parts), action)
+        return Response(status, content_type, body, length)
+    suffix = f'; action="{action}"' if action else ""
+    return Response(status, f"application/soap+xml; charset=UTF-8{suffix}", (root,), len(root))
+
+
+def _record(exchange: Exchange, server: Server) -> None:
+    """A journal that cannot be written is logged; the answer is true all the same."""
+    try:
+        server.journal.record(exchange)
+    except Exception:
+        log.exception("journal", exchange=exchange.id)
+
+
+def body_of(response: Response) -> Iterator[bytes]:
+    """The body's pieces."""
+    yield from response.body

@@ -1,0 +1,46 @@
+"""Answers of transactions: what a handler gives back, and the one place where findings become an ebRS failure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from xds.findings import Finding
+from xds.messages import (
+    Transaction,
+    registry_errors,
+    write_query_response,
+    write_registry_response,
+    write_retrieve_response,
+)
+from xds.mtom import Part
+from xds.vocabulary import FAILURE, SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Body of an answer as XML text, and the documents that go beside it (Content-ID, content, size)."""
+
+    body: str
+    parts: Sequence[Part] = ()
+
+
+def success(warnings: Iterable[Finding] = ()) -> Answer:
+    """A RegistryResponse of status Success; warnings never change it (ebRS 3.0 §2.1.3)."""
+    return Answer(write_registry_response(SUCCESS, registry_errors(warnings)))
+
+
+def is_fault(findings: Iterable[Finding]) -> bool:
+    """Whether the refusal is one of SOAP itself and not of the registry."""
+    return any(finding.rule.fault for finding in findings)
+
+
+def failure(transaction: Transaction, findings: Sequence[Finding]) -> Answer:
+    """The transaction's own response with status Failure and every finding (ITI TF-3 §4.2.4)."""
+    errors = registry_errors(findings)
+    kind = transaction.response.rpartition("}")[2]
+    if kind == "AdhocQueryResponse":
+        return Answer(write_query_response(FAILURE, errors))
+    if kind == "RetrieveDocumentSetResponse":
+        return Answer(write_retrieve_response(FAILURE, errors))
+    return Answer(write_registry_response(FAILURE, errors))
