@@ -5,6 +5,7 @@ Reading returns the parsed header for `security` and the one body element; writi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -287,9 +288,9 @@ def _reason(findings: Sequence[Finding], lang: str) -> str:
 
 
 def _not_understood(finding: Finding) -> str:
-    """The NotUnderstood block of a header (SOAP 1.2 Part 1 §5.4.8); a name cut short for showing is no name."""
+    """The NotUnderstood block of a header (SOAP 1.2 Part 1 §5.4.8); a name changed for showing is no name."""
     namespace, name = finding.values.get("namespace", ""), finding.values.get("name", "")
-    if finding.rule.fault != "MustUnderstand" or "…" in namespace + name:
+    if finding.rule.fault != "MustUnderstand" or re.search("[ …]", namespace + name):
         return ""
     prefix, declared = ("n:", f' xmlns:n="{escape(namespace)}"') if namespace else ("", "")
     return f'<soap:NotUnderstood qname="{prefix}{escape(name)}"{declared}/>'
