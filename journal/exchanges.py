@@ -39,15 +39,20 @@ class Exchange:
     request: bytes = b""
     response: bytes = b""
     _started: int = field(default_factory=time.perf_counter_ns)
+    _within: list[int] = field(default_factory=list)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Time a step, also when it refuses."""
+        """Time a step, also when it refuses; what a step inside it took is not counted twice."""
         begun = time.perf_counter_ns()
+        self._within.append(0)
         try:
             yield
         finally:
-            self.steps.append((name, (time.perf_counter_ns() - begun) // 1000))
+            spent = time.perf_counter_ns() - begun
+            self.steps.append((name, (spent - self._within.pop()) // 1000))
+            if self._within:
+                self._within[-1] += spent
 
     def note(self, findings: Sequence[Finding]) -> None:
         """Keep findings for the journal."""

@@ -66,8 +66,7 @@ def iti18(body: Element, caller: Caller, exchange: Exchange, services: Services)
 
     with exchange.step("registry"):
         answer = queries.run(services.registry, query, gate_of)
-    with exchange.step("answer"):
-        return Answer(messages.write_query_response(SUCCESS, (), answer.objects))
+    return Answer(messages.write_query_response(SUCCESS, (), answer.objects))
 
 
 def _gate(connection: Connection, query: AdhocQuery, caller: Caller, patient: str, services: Services) -> Gate:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from xds.findings import Finding, Refused, Where
+from xds.findings import Catalogue, Finding, Refused, Where
 from xds.media import parse_content_type
 from xds.mtom import DEFAULT_LIMITS, Limits, PartData, PartEnd, PartStart, Reader
 from xds.soap import read_message
 from xds.xml import MAX_BYTES, TOO_LARGE
 
+NOT_GZIP = Catalogue("repository")["V-REP-NOT-GZIP"]
 IN_MEMORY = 1024 * 1024  # bytes; a part that grows beyond goes to a temporary file
 _CHUNK = 64 * 1024
 
@@ -94,6 +96,25 @@ def chunks_of(read: Callable[[int], bytes]) -> Iterator[bytes]:
     """A request body piece by piece, by its `read`."""
     while chunk := read(_CHUNK):
         yield chunk
+
+
+def inflated(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """A gzip-encoded body unpacked, never beyond `limit` bytes: CXF and .NET send such requests."""
+    engine, size = zlib.decompressobj(31), 0
+    for chunk in chunks:
+        waiting = chunk
+        while waiting:
+            try:
+                piece = engine.decompress(waiting, _CHUNK)
+            except zlib.error as error:
+                raise Refused(NOT_GZIP.at(Where("body"), received=error)) from error
+            size += len(piece)
+            if size > limit:
+                raise Refused(TOO_LARGE.at(Where("body"), expected=f"≤ {limit}", received=f"> {limit}"))
+            yield piece
+            waiting = engine.unconsumed_tail
+    if not engine.eof:
+        raise Refused(NOT_GZIP.at(Where("body"), received="…"))
 
 
 def _collect(reader: Reader, chunks: Iterable[bytes], message: Message, folder: Path) -> None:

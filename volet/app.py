@@ -9,7 +9,7 @@ from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from journal.database import is_alive
-from repository.spool import chunks_of
+from repository.spool import chunks_of, inflated
 from volet import soap, wsdl
 from volet.assembly import Server
 from volet.doors import door_of, peer_certificate
@@ -43,7 +43,10 @@ def _soap_view(service: str, server: Server) -> Callable[[], Response]:
     def view() -> Response:
         """One SOAP request."""
         # `stream`, not `data`: documents are never held in memory as a whole.
-        asked = soap.Request(request.headers.get("Content-Type", ""), chunks_of(request.stream.read), door_of(request),
+        chunks = chunks_of(request.stream.read)
+        if request.headers.get("Content-Encoding", "").lower() == "gzip":
+            chunks = inflated(chunks, server.settings.max_request_bytes)
+        asked = soap.Request(request.headers.get("Content-Type", ""), chunks, door_of(request),
                              peer_certificate(request))
         answered = soap.handle(asked, service, server)
         response = Response(soap.body_of(answered), answered.status, content_type=answered.content_type)

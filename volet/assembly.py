@@ -95,7 +95,7 @@ def _profile(settings: Settings, trust: TrustStore | None) -> Profile:
         return PlainProfile(_domain(settings, "affinity-ihe.toml", "registry"))
     assert trust is not None
     domain = _domain(settings, "affinity.toml", "dmp")
-    return DmpProfile[AffinityDomain, Requirements](domain, cache(_dmp_matrix), trust.current,
+    return DmpProfile(domain, cache(_dmp_matrix), trust.current,
                                                     Signature(settings.signature))
 
 

@@ -8,9 +8,10 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import socket
 import sys
+import time
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from flask import Flask
@@ -23,6 +24,7 @@ from volet.tls import TlsContext
 
 #: Seconds a request in progress is given when the server stops
 GRACE = 30
+START_SECONDS = 60
 _PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
 
 
@@ -32,6 +34,7 @@ class Listener(BaseApplication):  # type: ignore[misc]
     def __init__(self, bind: str, settings: Settings, tls: bool) -> None:
         """Listen on `bind` ("HOST:PORT")."""
         self.bind, self.settings, self.tls = bind, settings, tls
+        self._context: TlsContext | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -46,15 +49,19 @@ class Listener(BaseApplication):  # type: ignore[misc]
         if self.tls:
             pki = self.settings.data / "pki"
             values |= {"certfile": str(pki / "server.pem"), "keyfile": str(pki / "server.key"),
-                       "ssl_context": cache(self._tls_context)}
+                       "ssl_context": self._ssl_context}
         known = self.cfg.settings
         for name, value in values.items():
             if name in known:
                 self.cfg.set(name, value)
 
-    def _tls_context(self, *_: object) -> TlsContext:
-        pki = self.settings.data / "pki"
-        return TlsContext(pki / "server.pem", pki / "server.key", pki / "ca.pem", self.settings.refuses_in_handshake)
+    def _ssl_context(self, _config: object, _default: object) -> TlsContext:
+        """Gunicorn asks for every connection; one context a process serves them all."""
+        if self._context is None:
+            pki = self.settings.data / "pki"
+            self._context = TlsContext(pki / "server.pem", pki / "server.key", pki / "ca.pem",
+                                       self.settings.refuses_in_handshake)
+        return self._context
 
     def load(self) -> Flask:
         """The application, in each worker."""
@@ -71,7 +78,8 @@ def serve(settings: Settings, ready: Callable[[], None]) -> int:
         child.start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: _stop(children))
-    ready()
+    if _all_listen(children):
+        ready()
     multiprocessing.connection.wait([child.sentinel for child in children])
     _stop(children)
     for child in children:
@@ -88,6 +96,22 @@ def _addresses(settings: Settings) -> list[tuple[str, bool]]:
             raise ValueError(f"http={settings.http}: plain HTTP is for loopback only")
         found.append((settings.http, False))
     return found
+
+
+def _all_listen(children: list[multiprocessing.Process]) -> bool:
+    """Whether every address takes connections, within `START_SECONDS` and as long as no listener has died."""
+    limit = time.monotonic() + START_SECONDS
+    waiting = {child.name for child in children}
+    while waiting and time.monotonic() < limit and all(child.is_alive() for child in children):
+        waiting = {bind for bind in waiting if not _listens(bind)}
+        time.sleep(0.05)
+    return not waiting
+
+
+def _listens(bind: str) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(address(bind), timeout=1):
+        return True
+    return False
 
 
 def _run(bind: str, settings: Settings, tls: bool) -> None:

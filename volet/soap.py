@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import structlog
+from cryptography.x509 import Certificate
 from sqlalchemy.exc import OperationalError
 
 from journal.exchanges import Exchange
@@ -21,7 +22,7 @@ from repository.provide import iti41
 from repository.retrieve import iti43
 from repository.spool import Message, receive
 from security import vihf
-from security.cards import load_certificate
+from security.cards import describe, load_certificate
 from security.identity import Caller
 from volet.assembly import Server
 from volet.settings import ProfileName
@@ -121,17 +122,23 @@ def _story(request: Request, service: str, server: Server, exchange: Exchange, o
         exchange.name = outcome.transaction.name
         outcome.multipart = outcome.transaction.mtom
         with exchange.step("security"):
-            exchange.caller = identify(envelope, request, server)
+            certificate = load_certificate(request.certificate) if request.certificate else None
+            exchange.caller = presented(certificate)
+            exchange.caller = identify(envelope, request.door, certificate, server)
         exchange.note([*message.warnings, *envelope.warnings, *exchange.caller.findings])
         outcome.answer = HANDLERS[exchange.name](envelope, message, exchange, server)
 
 
-def identify(envelope: Envelope, request: Request, server: Server) -> Caller:
+def presented(certificate: Certificate | None) -> Caller:
+    """What the journal shows of a caller who is not verified (yet): the subject that the certificate claims."""
+    return Caller(name=f"? {describe(certificate)['subject']}") if certificate is not None else Caller()
+
+
+def identify(envelope: Envelope, door: str, certificate: Certificate | None, server: Server) -> Caller:
     """Who is calling. Plain IHE asks nobody; the DMP asks for a VIHF and, over TLS, for the card that holds it."""
     if server.settings.profile is ProfileName.IHE or server.trust is None:
         return Caller()
-    over_tls = request.door == "https"
-    certificate = load_certificate(request.certificate) if request.certificate else None
+    over_tls = door == "https"
     trust, now = server.trust.current(), datetime.now(UTC)
     policy = server.policy(over_tls)
     caller = vihf.verify(envelope.header, certificate, trust, now, policy, server.cache)

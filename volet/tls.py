@@ -74,10 +74,10 @@ class TlsSocket:
         return certificate.public_bytes(Encoding.DER) if certificate is not None else None
 
     def recv(self, size: int) -> bytes:
-        """At most `size` bytes, b"" at the end."""
+        """At most `size` bytes, b"" at the end; many clients close without saying so, and HTTP knows its lengths."""
         try:
             return self._patiently(lambda: self._connection.recv(size), self._timeout)
-        except SSL.ZeroReturnError:
+        except (SSL.ZeroReturnError, ConnectionResetError):
             return b""
 
     def sendall(self, data: bytes) -> None:
