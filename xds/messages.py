@@ -17,7 +17,7 @@ from xds.findings import Catalogue, Finding, Refused, Severity, Where, shorten
 from xds.mtom import include, include_href
 from xds.rim import ObjectRef, RegistryObject, Slot
 from xds.vocabulary import LCM, QUERY, RIM, RS, SEVERITY_ERROR, SEVERITY_WARNING, XDSB, XOP
-from xds.xml import Element, clean, escape, text_of, where
+from xds.xml import Element, clean, escape, text_of, value_of, where
 
 RULES = Catalogue("xds")
 ACTION_UNKNOWN = RULES["V-SOAP-ACTION-UNKNOWN"]
@@ -307,7 +307,7 @@ def _one(parent: Element, tag: str) -> Element:
 def _value(item: Element, name: str, required: bool = True) -> str:
     """Text of the child of that name, in the namespace of its parent or of XDS.b; it stands at most once."""
     own = str(item.tag).rpartition("}")[0] + "}" + name
-    texts = [text_of(child).strip() for child in item if child.tag in (own, _XDSB + name)]
+    texts = [value_of(child) for child in item if child.tag in (own, _XDSB + name)]
     if len(texts) > 1 or (required and not any(texts)):
         raise Refused(CONTENT.at(where(item, _BODY), expected=f"{name} ({'1' if required else '0..1'})",
                                  received=len(texts)))

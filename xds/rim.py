@@ -17,7 +17,7 @@ from xds.vocabulary import (
     REGISTRY_PACKAGE,
     RIM,
 )
-from xds.xml import Element, escape, local_name, text_of
+from xds.xml import Element, escape, local_name, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def _read_children(element: Element) -> _Children:
 
 def read_slot(element: Element) -> Slot:
     """A Slot with its values; surrounding white space of a value is layout, not content."""
-    values = tuple(text_of(value).strip(" \t\r\n") for holder in element if holder.tag == _NS + "ValueList"
+    values = tuple(value_of(value) for holder in element if holder.tag == _NS + "ValueList"
                    for value in holder if value.tag == _NS + "Value")
     return Slot(element.get("name", ""), values, element.get("slotType", ""), element.sourceline or 0)
 

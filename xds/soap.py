@@ -14,7 +14,7 @@ from uuid import uuid4
 from xds.findings import Catalogue, Finding, Refused, Where, errors
 from xds.media import SOAP_XML, XOP_XML, parse_content_type
 from xds.mtom import DEFAULT_LIMITS, MEDIA_TYPE, Limits, Parts, read_whole
-from xds.xml import Element, clean, escape, local_name, parse, text_of, where
+from xds.xml import Element, clean, escape, local_name, parse, text_of, value_of, where
 
 RULES = Catalogue("xds")
 SOAP_MEDIA_TYPE = RULES["V-SOAP-MEDIA-TYPE"]
@@ -111,7 +111,7 @@ def message_id_of(data: bytes, charset: str = "") -> str:
         root = parse(data, charset=charset)
     except Refused:
         return ""
-    found = [text_of(block).strip() for block in root.findall(f"{_SOAP}Header/{_WSA}MessageID")]
+    found = [value_of(block) for block in root.findall(f"{_SOAP}Header/{_WSA}MessageID")]
     return found[0] if len(found) == 1 and _is_address(found[0]) else ""
 
 
@@ -165,7 +165,7 @@ def _read_addressing(blocks: Sequence[Element], part: str) -> dict[str, str]:
 def _address(block: Element, name: str, part: str) -> str:
     """The address a block holds, in `Address` when it is an endpoint reference."""
     holders = [child for child in block if child.tag == _WSA + "Address"] if name in _REFERENCES else [block]
-    text = text_of(holders[0]).strip() if len(holders) == 1 else ""
+    text = value_of(holders[0]) if len(holders) == 1 else ""
     if not _is_address(text):
         expected = f"URI (1–{_LONGEST})" if holders == [block] else "wsa:Address (1)"
         raise Refused(ADDRESSING_VALUE.at(where(block, part), expected=expected, received=text, name=name))
@@ -330,8 +330,8 @@ def read_fault(body: Element) -> Fault | None:
     if body.tag != _SOAP + "Fault":
         return None
     codes = [value for holder in body.findall(_SOAP + "Code") for value in holder.iter(_SOAP + "Value")]
-    code, *subcodes = [text_of(value).strip().rpartition(":")[2] for value in codes] or [""]
-    reasons = {item.get(_LANG, ""): text_of(item).strip() for item in body.findall(f"{_SOAP}Reason/{_SOAP}Text")}
+    code, *subcodes = [value_of(value).rpartition(":")[2] for value in codes] or [""]
+    reasons = {item.get(_LANG, ""): value_of(item) for item in body.findall(f"{_SOAP}Reason/{_SOAP}Text")}
     return Fault(code, tuple(subcodes), reasons, tuple(map(_read_detail, body.iter(f"{{{FINDINGS}}}finding"))))
 
 

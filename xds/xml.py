@@ -68,6 +68,11 @@ def text_of(element: Element) -> str:
     return (element.text or "") + "".join(child.tail or "" for child in element)
 
 
+def value_of(element: Element) -> str:
+    """The element's text without the white space of layout around it; a no-break space is content."""
+    return text_of(element).strip(" \t\r\n")
+
+
 def path_of(element: Element) -> str:
     """Readable path: `/Envelope/Body/…/Slot[3]`, positions among same-named siblings, prefixes left out."""
     steps: list[str] = []

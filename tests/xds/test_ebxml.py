@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from itertools import chain
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.xds.samples import associations, documents, folders, sets
@@ -45,6 +45,7 @@ def test_associations_come_back(entry):
 
 @given(st.builds(Submission, *[st.lists(kind, max_size=2).map(tuple)
                                for kind in (sets, documents, folders, associations)]))
+@settings(max_examples=20)
 def test_submissions_come_back(submission):
     assert ebxml.to_submission(reread(ebxml.from_submission(submission))) == submission
 

@@ -410,16 +410,16 @@ def test_a_hundred_megabytes_pass_in_two():
 @pytest.mark.parametrize("filler", [b"-" * 4_000_000, b"\r\n--" * 1_000_000, b"\n" * 4_000_000, b"\r" * 4_000_000,
                                     b"\r\n--=_limit" * 300_000])
 def test_contents_that_look_like_boundaries_cost_no_more(filler):
-    began = time.perf_counter()
+    began = time.process_time()
     assert read_whole(CONTENT_TYPE, package(ROOT_PART, (FULL_ID, filler))).attachments == {"doc@essai": filler}
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_hundred_thousand_parts_are_refused_at_once():
-    began = time.perf_counter()
+    began = time.process_time()
     many = b"".join(b"--=_limite\r\nContent-ID: <%d>\r\n\r\n\r\n" % number for number in range(100_000))
     assert refusal(CONTENT_TYPE, many) == "V-MTOM-TOO-MANY-PARTS"
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 # --- xop:Include -----------------------------------------------------------------------------------------------

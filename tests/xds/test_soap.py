@@ -222,9 +222,9 @@ def test_no_bytes_do_more_than_be_refused(data, at):
     envelope(extra="<a/>" * 200_000),
 ])
 def test_floods_are_refused_in_time(data):
-    began = time.perf_counter()
+    began = time.process_time()
     finding = refused(data)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert len(finding.received) < 400
 
 
