@@ -112,7 +112,7 @@ class Reader:
         statement = select(table).where(*conditions).order_by(table.c.patient_id, table.c.id)
         if self.gate.only_patient is not None:
             statement = statement.where(table.c.patient_id == self.gate.only_patient)
-        return {(row["patient_id"], row["id"]): row for row in self.connection.execute(statement).mappings()}
+        return {(row["patient_id"], row["id"]): row for row in self.connection.execute(statement).mappings().all()}
 
 
 _TABLES = {claims.DOCUMENT: document, claims.SET: submission_set, claims.FOLDER: folder,

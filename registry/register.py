@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -72,9 +72,9 @@ def register(registry: Registry, submission: Submission, stored: Mapping[str, St
     return Registered(prepared.ids, patient)
 
 
-def refuse(findings: object) -> None:
+def refuse(findings: Iterable[Finding]) -> None:
     """Raise what forbids going on, with the warnings beside it."""
-    found: list[Finding] = list(findings)  # type: ignore[call-overload]
+    found = list(findings)
     if errors(found):
         raise Refused(found)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+
+import structlog
 
 from journal.exchanges import Exchange
 from registry.register import Registered, register, with_documents
@@ -24,6 +27,10 @@ from xds.answers import Answer, success
 from xds.findings import Catalogue, Finding, Refused, Where
 from xds.model import DocumentEntry, Submission
 from xds.xml import Element
+
+_syncing = ThreadPoolExecutor(16, thread_name_prefix="keep")
+
+log = structlog.get_logger("repository")
 
 RULES = Catalogue("repository")
 DOCUMENT_MISSING = RULES["V-REP-DOCUMENT-MISSING"]
@@ -113,19 +120,22 @@ def check_package(message: Message) -> Iterator[Finding]:
 
 
 def keep(documents: Mapping[str, Received], store: Store) -> dict[str, StoredDocument]:
-    """Make all documents durable, or none."""
-    stored: dict[str, StoredDocument] = {}
-    try:
-        for identity, received in documents.items():
-            stored[identity] = store.keep(received)
-    except OSError as error:
-        _forget(stored.values(), store)
-        raise Refused(STORAGE.at(Where("repository"))) from error
-    return stored
+    """Make all documents durable, or none; side by side, so that they wait for the medium together."""
+    running = {identity: _syncing.submit(store.keep, received) for identity, received in documents.items()}
+    wait(running.values())
+    stored = {identity: future.result() for identity, future in running.items() if future.exception() is None}
+    failures = [error for future in running.values() if (error := future.exception()) is not None]
+    if not failures:
+        return stored
+    _forget(stored.values(), store)
+    if all(isinstance(error, OSError) for error in failures):
+        log.error("storage", error=repr(failures[0]))
+        raise Refused(STORAGE.at(Where("repository"))) from failures[0]
+    raise failures[0]
 
 
-def _forget(stored: object, store: Store) -> None:
-    for document in stored:  # type: ignore[attr-defined]
+def _forget(stored: Iterable[StoredDocument], store: Store) -> None:
+    for document in stored:
         store.delete(document.key)
 
 

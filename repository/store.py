@@ -39,19 +39,26 @@ class Store(Protocol):
 
 
 class FolderStore:
-    """Documents as files in 65,536 folders, two levels, by the last digits of the key (the first ones are the time)."""
+    """Documents as files in 4,096 folders, by the last three digits of the key (the first ones are the time).
+
+    The folders are made once, when the store is: a new one would cost two more syncs than the document it takes.
+    """
 
     def __init__(self, root: Path) -> None:
-        """Make the folder when it is not there."""
+        """Make the folders when they are not there."""
         self.root = root
         self.incoming = root / "incoming"
         self.incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not (root / "fff").is_dir():
+            for number in range(0x1000):
+                (root / f"{number:03x}").mkdir(exist_ok=True, mode=0o700)
+            _sync_folder(root)
+            _sync_folder(root.parent)
 
     def keep(self, received: Received) -> StoredDocument:
         """Write, fsync, rename, fsync the folder."""
         key = f"{new_id():016x}"
         target = self._path(key)
-        _make_folder(target.parent)
         temporary = self._in_store(received)
         os.replace(temporary, target)
         _sync_folder(target.parent)
@@ -69,10 +76,10 @@ class FolderStore:
 
     def keys(self) -> Iterator[str]:
         """Keys of everything kept, in no order."""
-        yield from (path.name for path in self.root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"))
+        yield from (path.name for path in self.root.glob("[0-9a-f][0-9a-f][0-9a-f]/*"))
 
     def _path(self, key: str) -> Path:
-        return self.root / key[-2:] / key[-4:-2] / key
+        return self.root / key[-3:] / key
 
     def _in_store(self, received: Received) -> Path:
         """A synced file of this file system with the bytes."""
@@ -97,16 +104,6 @@ def pieces(stream: BinaryIO) -> Iterator[bytes]:
     with stream:
         while piece := stream.read(_CHUNK):
             yield piece
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder so that it is still there after a crash: each parent that got a new name is synced."""
-    if folder.is_dir():
-        return
-    missing = [folder] if folder.parent.is_dir() else [folder.parent, folder]
-    for path in missing:
-        path.mkdir(exist_ok=True, mode=0o700)
-        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -114,9 +114,8 @@ def _story(request: Request, service: str, server: Server, exchange: Exchange, o
         message = receive(request.content_type, request.chunks, server.repository.store.incoming, server.limits)
     with message:
         exchange.request = message.root
-        outcome.relates_to = soap.message_id_of(message.root, message.charset)
         with exchange.step("xds.soap"):
-            envelope = soap.read_envelope(message.root, content_action=message.action, charset=message.charset)
+            envelope = _read_envelope(message, outcome)
             exchange.action, exchange.message_id = envelope.action, envelope.message_id
             outcome.transaction = transaction_of(envelope.action, envelope.body, SERVICES[service])
         exchange.name = outcome.transaction.name
@@ -127,6 +126,16 @@ def _story(request: Request, service: str, server: Server, exchange: Exchange, o
             exchange.caller = identify(envelope, request.door, certificate, server)
         exchange.note([*message.warnings, *envelope.warnings, *exchange.caller.findings])
         outcome.answer = HANDLERS[exchange.name](envelope, message, exchange, server)
+
+
+def _read_envelope(message: Message, outcome: _Outcome) -> Envelope:
+    try:
+        envelope = soap.read_envelope(message.root, content_action=message.action, charset=message.charset)
+    except Refused:
+        outcome.relates_to = soap.message_id_of(message.root, message.charset)
+        raise
+    outcome.relates_to = envelope.message_id
+    return envelope
 
 
 def presented(certificate: Certificate | None) -> Caller:

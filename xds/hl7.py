@@ -358,7 +358,9 @@ class DTM:
 
     def moment(self) -> datetime:
         """The first second of it, in UTC."""
-        return datetime.strptime(self.lower_bound, _FORMAT).replace(tzinfo=UTC)
+        full = self.lower_bound
+        return datetime(int(full[:4]), int(full[4:6]), int(full[6:8]), int(full[8:10]), int(full[10:12]),
+                        int(full[12:]), tzinfo=UTC)
 
     @property
     def lower_bound(self) -> str:

@@ -355,10 +355,13 @@ def _resolved(thing: RegistryObject, of: Callable[[str], str], own: Callable[[st
     identity = of(thing.id) or own("")  # an association may come without an id
     return replace(
         thing, id=identity, lid=of(thing.lid) if thing.lid else "", source=of(thing.source), target=of(thing.target),
-        classifications=tuple(replace(item, id=own(item.id), classified_object=identity)
-                              for item in thing.classifications),
-        external_identifiers=tuple(replace(item, id=own(item.id), registry_object=identity)
-                                   for item in thing.external_identifiers))
+        # Spelled out: `replace` takes five times as long, twenty times a submission.
+        classifications=tuple(
+            Classification(item.scheme, item.node, item.node_representation, identity, own(item.id), item.name,
+                           item.description, item.slots, item.line) for item in thing.classifications),
+        external_identifiers=tuple(
+            ExternalIdentifier(item.scheme, item.value, identity, own(item.id), item.name, item.description,
+                               item.slots, item.line) for item in thing.external_identifiers))
 
 
 def all_ids(thing: RegistryObject) -> Iterator[str]:
