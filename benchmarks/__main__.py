@@ -32,8 +32,18 @@ def cases(names: list[str]) -> Iterator[tuple[str, Callable[[], object]]]:
     if unknown := set(names) - set(known):
         raise SystemExit(f"No benchmark named {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     for file in names or known:
-        for name, call in importlib.import_module(f"benchmarks.bench_{file}").cases():
-            yield f"{file}: {name}", call
+        module = importlib.import_module(f"benchmarks.bench_{file}")
+        if hasattr(module, "cases"):
+            yield from ((f"{file}: {name}", call) for name, call in module.cases())
+
+
+def reports(names: list[str]) -> Iterator[str]:
+    """Lines of the files that tell their figures themselves."""
+    known = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+    for file in names or known:
+        module = importlib.import_module(f"benchmarks.bench_{file}")
+        if hasattr(module, "report"):
+            yield from module.report()
 
 
 def measure(name: str, call: Callable[[], object]) -> Result:
@@ -55,6 +65,8 @@ def main() -> None:
         results.append(measure(name, call))
         if not options.json:
             print(results[-1], flush=True)
+    for line in () if options.json else reports(options.names):
+        print(line, flush=True)
     if options.json:
         print(json.dumps([asdict(result) for result in results]))
 

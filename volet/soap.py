@@ -122,8 +122,7 @@ def _story(request: Request, service: str, server: Server, exchange: Exchange, o
         outcome.multipart = outcome.transaction.mtom
         with exchange.step("security"):
             certificate = load_certificate(request.certificate) if request.certificate else None
-            exchange.caller = presented(certificate)
-            exchange.caller = identify(envelope, request.door, certificate, server)
+            exchange.caller = _identify(envelope, request.door, certificate, exchange, server)
         exchange.note([*message.warnings, *envelope.warnings, *exchange.caller.findings])
         outcome.answer = HANDLERS[exchange.name](envelope, message, exchange, server)
 
@@ -138,9 +137,14 @@ def _read_envelope(message: Message, outcome: _Outcome) -> Envelope:
     return envelope
 
 
-def presented(certificate: Certificate | None) -> Caller:
-    """What the journal shows of a caller who is not verified (yet): the subject that the certificate claims."""
-    return Caller(name=f"? {describe(certificate)['subject']}") if certificate is not None else Caller()
+def _identify(envelope: Envelope, door: str, certificate: Certificate | None, exchange: Exchange,
+              server: Server) -> Caller:
+    try:
+        return identify(envelope, door, certificate, server)
+    except Refused:
+        if certificate is not None:  # not verified, and said so: a vendor looks for the refusal of their own card
+            exchange.caller = Caller(name=f"? {describe(certificate)['subject']}")
+        raise
 
 
 def identify(envelope: Envelope, door: str, certificate: Certificate | None, server: Server) -> Caller:
