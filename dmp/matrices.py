@@ -23,6 +23,10 @@ class FunctionalMatrix:
         """What an actor may do in a mode; "no" for everything that the matrix does not name."""
         return self.cells.get((action, f"{actor}-{mode}"), "no")
 
+    def title(self, action: str) -> str:
+        """How the DMP calls an action (TD2.1); what it does not offer keeps our own name."""
+        return f"TD{self.transactions[action]}" if action in self.transactions else action
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentMatrix:

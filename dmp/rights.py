@@ -76,12 +76,12 @@ def refusals(standing: Standing, action: str) -> list[Finding]:
     matrix = matrices.functional()
     if matrix.cell(action, standing.actor, standing.mode) == "no":
         return [NOT_ENTITLED.at(where, received=f"{standing.actor or '—'}, {standing.caller.mode}",
-                                expected=_entitled(matrix, action), action=f"TD{matrix.transactions[action]}")]
+                                expected=_entitled(matrix, action), action=matrix.title(action))]
     return [] if action == "feed" else _consent(standing, action, where)
 
 
 def _entitled(matrix: matrices.FunctionalMatrix, action: str) -> str:
-    return ", ".join(column for (name, column), cell in matrix.cells.items() if name == action and cell != "no")
+    return ", ".join(column for (name, column), cell in matrix.cells.items() if name == action and cell != "no") or "—"
 
 
 def _consent(standing: Standing, action: str, where: Where) -> list[Finding]:

@@ -33,12 +33,6 @@ class Made:
     patients: int
 
 
-def is_done(settings: Settings) -> bool:
-    """Whether the data folder holds a server already."""
-    return (settings.data / "pki" / "ca.pem").exists() and Database(settings.database_url).is_sqlite \
-        and (settings.data / "volet.db").exists()
-
-
 def init(settings: Settings, now: datetime | None = None) -> Made:
     """Make what is missing; what is there stays."""
     moment = now or datetime.now(UTC)

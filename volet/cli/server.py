@@ -13,6 +13,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from cda.derive import derive
 from volet import initial
 from volet.settings import Mode, ProfileName, Settings
 
@@ -101,29 +102,37 @@ def _fail(message: str, status: int = 1) -> NoReturn:
 
 def _say_hello(settings: Settings) -> None:
     """Addresses and the next thing to type: what a newcomer needs in the first minute."""
-    card = f"{settings.data}/cards"
-    url = "" if settings.https == "127.0.0.1:8443" else f" --url https://{settings.https}"
-    ins, resident = (entry["ins"] for entry in initial.load_seeds()[:2])
-    vsm, dlu = (_shown(initial.sample(name)) for name in ("vsm.xml", "dlu.xml"))
+    addresses = [f"Volet, profile {settings.profile}, mode {settings.mode}, data in {settings.data}/",
+                 f"  https://{settings.https}/si-dmp-server/v2/services/   SOAP with a card (registry, repository)"]
+    if settings.is_test:
+        addresses.append(f"  http://{settings.http}/api/journal   what was received and answered")
+    story = _story(settings) if settings.is_test and settings.profile is ProfileName.DMP else []
+    typer.echo("\n".join([*addresses, *story, "", "Ctrl-C stops it."]))
+
+
+def _story(settings: Settings) -> list[str]:
+    """Lines for a second terminal, ready to be pasted."""
     volet = _shown(Path(sys.argv[0])) if "/" in sys.argv[0] else "volet"
-    lines = [
-        f"Volet, profile {settings.profile}, mode {settings.mode}, data in {settings.data}/",
-        f"  https://{settings.https}/si-dmp-server/v2/services/   SOAP with a card (registry, repository; ?wsdl)",
-        *([f"  http://{settings.http}/api/journal   what was received and answered"] if settings.is_test else []),
+    cards = f"{settings.data}/cards"
+    url = "" if settings.https == "127.0.0.1:8443" else f" --url https://{settings.https}"
+    http = "" if settings.http == "127.0.0.1:8080" else f" --url http://{settings.http}"
+    vsm, dlu = initial.sample("vsm.xml"), initial.sample("dlu.xml")
+    summary, liaison = derive(vsm.read_bytes()), derive(dlu.read_bytes())
+    ins, resident = (entry.patient_id.partition("^")[0] for entry in (summary, liaison))
+    return [
         "",
-        "In a second terminal, a medical summary (VSM) goes in from one doctor's card and comes out by another's:",
-        f"  {volet} push {vsm} --card {card}/medecin-traitant{url}",
-        f"  {volet} find --card {card}/cardiologue --patient {ins}{url}",
-        f"  {volet} get --card {card}/cardiologue --patient {ins} -o received{url} UNIQUE_ID",
-        "An emergency liaison file (DLU), fed by a care home, read by the SAMU; the care home itself may not read:",
-        f"  {volet} push {dlu} --card {card}/ehpad{url}",
-        f"  {volet} find --card {card}/regulateur-samu --mode centre_15 --patient {resident}{url}",
-        f"  {volet} find --card {card}/ehpad --patient {resident}{url}",
-        f"  {volet} journal",
-        "",
-        "Ctrl-C stops it.",
+        "In a second terminal: a medical summary (VSM) goes in from one doctor's card and comes out by another's",
+        f"  {volet} push {_shown(vsm)} --card {cards}/medecin-traitant{url}",
+        f"  {volet} find --card {cards}/cardiologue --patient {ins}{url}",
+        f"  {volet} get {summary.unique_id} --card {cards}/cardiologue --patient {ins} -o received{url}",
+        f"  cmp received/*.xml {_shown(vsm)} && echo identical",
+        "An emergency file (DLU) fed by a care home, read by the SAMU; the home itself and a secretary may not read it",
+        f"  {volet} push {_shown(dlu)} --card {cards}/ehpad{url}",
+        f"  {volet} find --card {cards}/regulateur-samu --mode centre_15 --patient {resident}{url}",
+        f"  {volet} find --card {cards}/ehpad --patient {resident}{url}",
+        f"  {volet} find --card {cards}/secretaire-cpe --patient {resident}{url}",
+        f"  {volet} journal{http}",
     ]
-    typer.echo("\n".join(lines))
 
 
 def _shown(path: Path) -> str:
