@@ -51,7 +51,8 @@ class Server:
         """How a VIHF is judged on a door; without TLS each counts once."""
         settings = self.settings
         return VihfPolicy(max_age=timedelta(seconds=settings.vihf_max_age),
-                          clock_skew=timedelta(seconds=settings.clock_skew), tls_required=over_tls)
+                          clock_skew=timedelta(seconds=settings.clock_skew), tls_required=over_tls,
+                          one_time=settings.vihf_one_time)
 
     def close(self) -> None:
         """Let go of the databases."""

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     affinity: Path | None = Field(None, description="affinity domain file instead of the profile's own")
     mllp: str = Field("", description="HOST:PORT of the HL7 v2 patient feed (ITI-8); empty: off")
     vihf_max_age: int = Field(300, ge=1, le=8 * 3600, description="seconds a VIHF is good for after its IssueInstant")
+    vihf_one_time: bool = Field(False, description="take each VIHF once only, over TLS too")
     clock_skew: int = Field(60, ge=0, le=600, description="seconds of difference allowed between clocks")
     signature: Literal["required", "accepted", "ignored"] = Field(
         "required", description="signature of the submission set, under the dmp profile")

@@ -155,18 +155,16 @@ def identify(envelope: Envelope, door: str, certificate: Certificate | None, ser
     trust, now = server.trust.current(), datetime.now(UTC)
     policy = server.policy(over_tls)
     caller = vihf.verify(envelope.header, certificate, trust, now, policy, server.cache)
-    if not over_tls:
+    if vihf.single_use(caller, policy):
         _check_first_use(caller, server)
     return caller
 
 
 def _check_first_use(caller: Caller, server: Server) -> None:
-    """Without TLS nothing ties a VIHF to whoever sends it, so each counts once."""
+    """Without TLS nothing ties a VIHF to whoever sends it, so each counts once; by setting, always."""
     settings = server.settings
     until = (time.time_ns() // 1_000_000) + 1000 * (settings.vihf_max_age + 2 * settings.clock_skew)
-    signer = caller.identity.fingerprint if caller.identity else ""
-    key = hashlib.sha256(f"{signer} {caller.assertion_id}".encode()).digest()
-    if not server.journal.first_use(key, until):
+    if not server.journal.first_use(hashlib.sha256(vihf.replay_key(caller).encode()).digest(), until):
         raise Refused(REPLAYED.at(Where("VIHF", path="Assertion/@ID"), received=caller.assertion_id))
 
 
