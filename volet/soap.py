@@ -5,7 +5,6 @@ Here, and only here, findings become a SOAP fault or a RegistryErrorList.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,7 +163,7 @@ def _check_first_use(caller: Caller, server: Server) -> None:
     """Without TLS nothing ties a VIHF to whoever sends it, so each counts once; by setting, always."""
     settings = server.settings
     until = (time.time_ns() // 1_000_000) + 1000 * (settings.vihf_max_age + 2 * settings.clock_skew)
-    if not server.journal.first_use(hashlib.sha256(vihf.replay_key(caller).encode()).digest(), until):
+    if not server.journal.first_use(bytes.fromhex(vihf.replay_key(caller)), until):
         raise Refused(REPLAYED.at(Where("VIHF", path="Assertion/@ID"), received=caller.assertion_id))
 
 
