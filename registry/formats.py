@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from xds import hl7
+from xds import hl7, rim
 from xds.rim import Classification, Localized
 from xds.vocabulary import ASSOCIATION_TYPES, OFFLINE, ON_DEMAND, ONLINE, STABLE
 
@@ -16,11 +16,13 @@ _MIME = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,63}/[A-Za-z0-9][A-Za-z0-9
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}")
 _SHA1 = re.compile(r"[0-9A-Fa-f]{40}")
 _SIZE = re.compile(r"[0-9]{1,18}")
-_UUID = re.compile(r"urn:uuid:[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+MAX_MIME = 100  # characters: the column
+MAX_NAME = 256  # characters of a code: rim.xsd LongName
 MAX_PATTERN = 256  # characters of a LIKE pattern
 _HOME = re.compile(r"urn:oid:(.{1,64})")
 _AUTHOR_SLOTS: dict[str, type[hl7.XCN] | type[hl7.XON] | type[hl7.XTN]] = {
     "authorPerson": hl7.XCN, "authorInstitution": hl7.XON, "authorTelecommunication": hl7.XTN}
+_RECIPIENT: tuple[type[hl7.XON] | type[hl7.XCN] | type[hl7.XTN], ...] = (hl7.XON, hl7.XCN, hl7.XTN)
 
 
 def check(name: str, value: object) -> str:
@@ -65,9 +67,13 @@ def _unique_id(value: str) -> str:
 
 
 def _identity(value: str) -> str:
-    if value.lower().startswith("urn:uuid:"):
-        return _pattern(_UUID, "urn:uuid:xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx")(value)
+    if rim.is_uuid_urn(value):
+        return "" if hl7.is_uuid(value) else "urn:uuid:xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
     return "" if 0 < len(value) <= 256 else "UUID (urn:uuid:…) | symbolic id"
+
+
+def _mime(value: str) -> str:
+    return "" if len(value) <= MAX_MIME and _MIME.fullmatch(value) else f"type/subtype (≤ {MAX_MIME})"
 
 
 def _home(value: str) -> str:
@@ -78,8 +84,8 @@ def _home(value: str) -> str:
 def _code(item: Classification) -> str:
     """A code needs nodeRepresentation, one codingScheme and a display name (ITI TF-3 §4.2.3.1.2)."""
     schemes = item.slot("codingScheme")
-    if not item.node_representation:
-        return "nodeRepresentation = code"
+    if not 0 < len(item.node_representation) <= MAX_NAME:
+        return f"nodeRepresentation = code (≤ {MAX_NAME})"
     if len(schemes) != 1 or not schemes[0]:
         return "Slot codingScheme = 1 value"
     return "" if item.name and item.name[0].value else "Name = display name"
@@ -108,7 +114,11 @@ def _pid(value: str) -> str:
 def _recipient(value: str) -> str:
     """XON|XCN|XTN, at least one of them (ITI TF-3 §4.2.3.3.7)."""
     parts = value.split("|")
-    return "" if len(parts) <= 3 and any(parts) else "XON|XCN|XTN"
+    if len(parts) > len(_RECIPIENT) or not any(parts):
+        return "XON|XCN|XTN"
+    wrong = (_type(kind.parse, f"{kind.__name__} in XON|XCN|XTN")(part)
+             for kind, part in zip(_RECIPIENT, parts, strict=False) if part)
+    return next(filter(None, wrong), "")
 
 
 def _title(item: Localized) -> str:
@@ -121,7 +131,7 @@ CHECKS: dict[str, Callable[..., str]] = {
     "title": _title,
     "id": _identity,
     "home": _home,
-    "mime": _pattern(_MIME, "type/subtype"),
+    "mime": _mime,
     "language": _pattern(_LANGUAGE, "RFC 5646 (fr-FR)"),
     "sha1": _pattern(_SHA1, "SHA-1: 40 × [0-9a-f]"),
     "size": _pattern(_SIZE, "[0-9]+"),
