@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from registry import formats
 from registry.affinity import AffinityDomain
 from registry.requirements import RULES, Requirements, kind_of, place
 from registry.requirements import check as check_requirements
@@ -22,9 +23,11 @@ from xds.vocabulary import (
     ASSOCIATION_DOCUMENTATION,
     HAS_MEMBER,
     IS_SNAPSHOT_OF,
+    ON_DEMAND,
     RELATIONSHIPS,
     RPLC,
     SIGNS,
+    STABLE,
     SUBMIT_ASSOCIATION,
     UPDATE_AVAILABILITY,
     XFRM,
@@ -40,6 +43,8 @@ TARGET = RULES["V-REG-ASSOCIATION-TARGET"]
 SET_STATUS = RULES["V-REG-SET-STATUS"]
 DOCUMENTATION = RULES["V-REG-DOCUMENTATION-MISPLACED"]
 WRONG_TRANSACTION = RULES["V-REG-WRONG-TRANSACTION"]
+OBJECT_TYPE = RULES["V-REG-OBJECT-TYPE"]
+LOGICAL_ID = RULES["V-REG-LOGICAL-ID"]
 PATIENTS_DIFFER = RULES["V-REG-PATIENTS-DIFFER"]
 UNIQUE_ID_TWICE = RULES["V-REG-UNIQUE-ID-TWICE"]
 DUPLICATE_ID = RULES["V-REG-DUPLICATE-ID"]
@@ -55,6 +60,8 @@ MAX_VALUE = 256  # characters of a slot value: rim.xsd LongName
 DOCUMENTED = frozenset({RPLC, XFRM, XFRM_RPLC, APND})
 ON_OLDER = frozenset({RPLC, XFRM_RPLC, IS_SNAPSHOT_OF})  # their target is in the registry already
 UPDATES = frozenset({UPDATE_AVAILABILITY, SUBMIT_ASSOCIATION})
+#: Transactions that register first versions, and the type of entry each takes
+FIRST_VERSIONS = {"ITI-41": STABLE, "ITI-42": STABLE, "ITI-61": ON_DEMAND}
 _SHAPES = {"DocumentEntry": DOCUMENT_SHAPE, "SubmissionSet": SET_SHAPE, "Folder": FOLDER_SHAPE,
            "Association": ASSOCIATION_SHAPE}
 
@@ -176,21 +183,34 @@ def check_membership(submission: Submission) -> Iterator[Finding]:
 
 
 def check_associations(submission: Submission) -> Iterator[Finding]:
-    """Where each type of association may start and lead to (ITI TF-3 §4.2.2)."""
-    sets = {thing.id for thing in submission.sets}
-    documents = {thing.id for thing in submission.documents}
+    """Where each type of association may start and lead to, as far as the request itself tells (ITI TF-3 §4.2.2)."""
+    kinds = {thing.id: kind_of(thing) for thing in submission.objects}
     for link in submission.associations:
-        short = link.type.rpartition(":")[2]
-        if link.type in RELATIONSHIPS and link.source not in documents:
-            # The new document is in this very request; only its target may be an older one.
-            yield SOURCE.at(_place(submission, link.id, "sourceObject"), expected="DocumentEntry (in the request)",
-                            received=link.source, type=short)
-        if link.target in sets and link.type != SIGNS:
-            yield TARGET.at(_place(submission, link.id, "targetObject"), expected="not the SubmissionSet",
-                            received=link.target, type=short)
-        if link.type in ON_OLDER and link.target in documents:
-            yield TARGET.at(_place(submission, link.id, "targetObject"), expected="DocumentEntry (in the registry)",
-                            received=link.target, type=short)
+        short, source, target = link.type.rpartition(":")[2], kinds.get(link.source, ""), kinds.get(link.target, "")
+        if expected := _other_source(link.type, source):
+            yield SOURCE.at(_place(submission, link.id, "sourceObject"), expected=expected, received=link.source,
+                            type=short)
+        if expected := _other_target(link.type, source, target):
+            yield TARGET.at(_place(submission, link.id, "targetObject"), expected=expected, received=link.target,
+                            type=short)
+
+
+def _other_source(association: str, kind: str) -> str:
+    """What the source should have been; "" when it is right, or older and for `state` to look up."""
+    if association in RELATIONSHIPS and kind != "DocumentEntry":
+        # The new document is in this very request; only its target may be an older one.
+        return "DocumentEntry (in the request)"
+    return "SubmissionSet | Folder" if association == HAS_MEMBER and kind in {"DocumentEntry", "Association"} else ""
+
+
+def _other_target(association: str, source: str, kind: str) -> str:
+    """What the target should have been; "" when it is right, or older and for `state` to look up."""
+    if kind == "SubmissionSet":
+        return "" if association == SIGNS else "not the SubmissionSet"
+    if kind == "DocumentEntry":
+        return "DocumentEntry (in the registry)" if association in ON_OLDER else ""
+    to_document = association in RELATIONSHIPS or (association == HAS_MEMBER and source in {"Folder", ""})
+    return "DocumentEntry" if kind and to_document else ""
 
 
 def check_set_status(submission: Submission) -> Iterator[Finding]:
@@ -202,7 +222,7 @@ def check_set_status(submission: Submission) -> Iterator[Finding]:
         if link.type != HAS_MEMBER:
             continue
         where, given = _place(submission, link.id, "SubmissionSetStatus"), link.submission_set_status
-        if link.source not in sets and link.source in submitted and given:
+        if link.source not in sets and given:
             yield SET_STATUS.at(where, expected="—", received=given)
         elif link.source in sets and link.target in documents and given != "Original":
             yield SET_STATUS.at(where, expected="Original", received=given)
@@ -220,7 +240,8 @@ def check_documentation(submission: Submission) -> Iterator[Finding]:
 
 def check_patients(submission: Submission) -> Iterator[Finding]:
     """One patient in one submission; compared before anyone asks whether that patient is known."""
-    given = [patient for patient in submission.patient_ids() if patient]
+    # What is no CX has its own finding, and is nobody's.
+    given = [patient for patient in submission.patient_ids() if not formats.check("cx", patient)]
     for other in given[1:]:
         if not hl7.same_patient(given[0], other):
             yield PATIENTS_DIFFER.at(expected=given[0], received=other)
@@ -259,13 +280,21 @@ def check_mime_types(submission: Submission, domain: AffinityDomain) -> Iterator
 
 
 def check_transaction(submission: Submission, transaction: str) -> Iterator[Finding]:
-    """Update associations belong to ITI-57 (ITI TF-2 §3.57), on-demand entries to ITI-61."""
-    if transaction not in {"ITI-41", "ITI-42", "ITI-61"}:
+    """Updates belong to ITI-57 (ITI TF-2 §3.57), on-demand entries to ITI-61, stable ones to ITI-41 and ITI-42."""
+    if transaction not in FIRST_VERSIONS:
         return
     for link in submission.associations:
         if link.type in UPDATES:
             yield WRONG_TRANSACTION.at(_place(submission, link.id), received=link.type,
                                        type=link.type.rpartition(":")[2])
+    for thing in submission.objects:
+        if thing.lid and thing.lid != thing.id:
+            yield LOGICAL_ID.at(place(thing, "logicalID"), expected=thing.id, received=thing.lid)
+    registered = FIRST_VERSIONS[transaction]
+    for entry in submission.documents:
+        if entry.object_type in {STABLE, ON_DEMAND} - {registered}:
+            yield OBJECT_TYPE.at(_place(submission, entry.id, "objectType"), expected=registered,
+                                 received=entry.object_type)
 
 
 def _place(submission: Submission, identity: str, attribute: str = "") -> Where:
