@@ -18,7 +18,7 @@ from registry.tables import association, document, folder, submission_set
 from xds import rim
 from xds.findings import Finding, Where
 from xds.model import Association, Submission
-from xds.vocabulary import APPROVED, HAS_MEMBER, RELATIONSHIPS
+from xds.vocabulary import APPROVED, HAS_MEMBER, IS_SNAPSHOT_OF, ON_DEMAND, RELATIONSHIPS, SIGNS
 
 UNIQUE_ID_USED = RULES["V-REG-UNIQUE-ID-USED"]
 HASH_DIFFERS = RULES["V-REG-HASH-DIFFERS"]
@@ -27,10 +27,22 @@ UUID_USED = RULES["V-REG-UUID-USED"]
 UNRESOLVED = RULES["V-REG-REFERENCE-UNRESOLVED"]
 OTHER_PATIENT = RULES["V-REG-PATIENT-OF-LINK"]
 DEPRECATED_TARGET = RULES["V-REG-TARGET-DEPRECATED"]
+SOURCE = RULES["V-REG-ASSOCIATION-SOURCE"]
 TARGET = RULES["V-REG-ASSOCIATION-TARGET"]
 
 TABLES = {claims.DOCUMENT: document, claims.SET: submission_set, claims.FOLDER: folder,
           claims.ASSOCIATION: association}
+NAMES = {claims.DOCUMENT: "DocumentEntry", claims.SET: "SubmissionSet", claims.FOLDER: "Folder"}
+IN_FORCE = frozenset({claims.DOCUMENT, claims.FOLDER})  # what is linked to must be Approved; a set always is
+#: Kinds of older objects at each end of a link, by type of association; "set": the target of the submission set's own
+#: HasMember. What is not here is not for ITI-42 to judge (ITI TF-3 §4.2.2).
+KINDS = {
+    (HAS_MEMBER, "sourceObject"): claims.FOLDER,
+    (HAS_MEMBER, "targetObject"): claims.DOCUMENT,
+    (HAS_MEMBER, "set"): claims.DOCUMENT + claims.FOLDER,
+    (SIGNS, "targetObject"): claims.DOCUMENT + claims.SET,
+    **{(name, "targetObject"): claims.DOCUMENT for name in RELATIONSHIPS - {SIGNS}},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +106,35 @@ def check_unique_ids(submission: Submission, known: Known) -> Iterator[Finding]:
 def check_uuids(submission: Submission, known: Known) -> Iterator[Finding]:
     """A real UUID given by the source is not there yet."""
     for thing in submission.objects:
-        if thing.id.lower() in known.claims:
+        # A symbol may be any text, even somebody's uniqueId.
+        if rim.is_uuid_urn(thing.id) and thing.id.lower() in known.claims:
             yield UUID_USED.at(place(thing, "entryUUID"), received=thing.id)
 
 
 def check_link(connection: Connection, submission: Submission, link: Association, patient: Patient, known: Known,
                book: CodeBook) -> Iterator[Finding]:
-    """Both ends exist, are of this patient, and are in force where that counts."""
+    """Both ends exist, are of this patient, are what the type of link joins, and are in force where that counts."""
     submitted = {thing.id for thing in submission.objects}
     for attribute, end in (("sourceObject", link.source), ("targetObject", link.target)):
         if end in submitted or not end:
             continue
         where = _where(submission, link.id, attribute)
-        if end.lower() not in known.rows:
+        if not rim.is_uuid_urn(end) or end.lower() not in known.rows:
             yield UNRESOLVED.at(where, received=end)
             continue
         claim, row = known.rows[end.lower()]
+        by_set = link.source == submission.submission_set.id
+        expected = KINDS.get((link.type, "set" if by_set else attribute), "")
         if claim.patient_id != patient.id:
             yield OTHER_PATIENT.at(where, received=end)
-        elif link.type in RELATIONSHIPS and attribute == "targetObject" and claim.kind == claims.FOLDER:
-            yield TARGET.at(where, expected="DocumentEntry", received=end, type=link.type.rpartition(":")[2])
-        elif _must_be_in_force(link, claim) and book.text_of(connection, row.status) != APPROVED:
+        elif expected and claim.kind not in expected:
+            rule = SOURCE if attribute == "sourceObject" else TARGET
+            yield rule.at(where, expected=" | ".join(NAMES[kind] for kind in expected), received=end,
+                          type=link.type.rpartition(":")[2])
+        elif link.type == IS_SNAPSHOT_OF and book.text_of(connection, row.object_type) != ON_DEMAND:
+            yield TARGET.at(where, expected="DocumentEntry (on demand)", received=end, type="IsSnapshotOf")
+        elif expected and claim.kind in IN_FORCE and book.text_of(connection, row.status) != APPROVED:
             yield DEPRECATED_TARGET.at(where, expected="Approved", received=end)
-
-
-def _must_be_in_force(link: Association, claim: Claim) -> bool:
-    if link.type == HAS_MEMBER:
-        return claim.kind in {claims.FOLDER, claims.DOCUMENT}
-    return link.type in RELATIONSHIPS and claim.kind == claims.DOCUMENT
 
 
 def _where(submission: Submission, identity: str, attribute: str) -> Where:
