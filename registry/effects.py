@@ -30,11 +30,10 @@ class Touched:
 def apply(connection: Connection, prepared: Prepared, patient: Patient, book: CodeBook) -> Touched:
     """Deprecate what was replaced, let new versions take its place in folders, move the folders' times."""
     links = prepared.submission.associations
-    replaced = {link.target: link.source for link in links if link.type in REPLACEMENTS}
-    deprecated = _with_dependents(connection, patient, replaced, book)
+    replaced = dict.fromkeys((link.target, link.source) for link in links if link.type in REPLACEMENTS)
+    deprecated = _with_dependents(connection, patient, {old for old, _ in replaced}, book)
     _deprecate(connection, patient, deprecated, book)
-    followed = [place for old, new in replaced.items() for place in _follow(connection, prepared, patient, old, new,
-                                                                            book)]
+    followed = [place for old, new in replaced for place in _follow(connection, prepared, patient, old, new, book)]
     grown = {link.source for link in links if link.type == HAS_MEMBER and link.source not in prepared.objects}
     touched = grown | set(followed)
     if touched:
@@ -71,7 +70,7 @@ def _follow(connection: Connection, prepared: Prepared, patient: Patient, old: s
                                    & (association.c.source == folder.c.uuid))
         .where(folder.c.patient_id == patient.id, folder.c.status == book.id_of(APPROVED),
                association.c.target == old, association.c.type == book.id_of(HAS_MEMBER),
-               association.c.status == book.id_of(APPROVED))).scalars().all()
+               association.c.status == book.id_of(APPROVED)).distinct()).scalars().all()
     submitted = {(link.source, link.target) for link in prepared.submission.associations if link.type == HAS_MEMBER}
     holders = [holder for holder in holders if (holder, new) not in submitted]
     the_set = prepared.submission.submission_set.id

@@ -18,8 +18,8 @@ from registry.codes import CodeBook
 from registry.patients import Patient
 from registry.requirements import RULES
 from registry.rows import StoredDocument
+from registry.tables import document, submission_set
 from registry.tables import outbox as outbox_table
-from registry.tables import submission_set
 from xds import ebxml, rim
 from xds.findings import Finding, Refused, Where, errors
 from xds.model import Submission
@@ -99,19 +99,17 @@ def _earlier(connection: Connection, submission: Submission, patient: Patient, f
         submission_set.c.patient_id == patient.id, submission_set.c.id == holders[0].object_id)).one()
     if found.fingerprint != fingerprint:
         return None
-    ids = {the_set.id: found.uuid, **_ids_of(connection, submission, patient)}
+    ids = {the_set.id: found.uuid, **_ids_of(connection, submission, patient, found.id)}
     where = Where("metadata", path=f"SubmissionSet({the_set.id})/uniqueId")
     return Registered(ids, patient, True, (REPEATED.at(where, received=the_set.unique_id),))
 
 
-def _ids_of(connection: Connection, submission: Submission, patient: Patient) -> dict[str, str]:
-    held = claims.find(connection, [entry.unique_id for entry in submission.documents])
-    found: dict[str, str] = {}
-    for entry in submission.documents:
-        holder = next(claim for claim in held[entry.unique_id] if claim.patient_id == patient.id)
-        row = state.read(connection, holder)
-        found[entry.id] = row.uuid if row is not None else ""
-    return found
+def _ids_of(connection: Connection, submission: Submission, patient: Patient, set_id: int) -> dict[str, str]:
+    """Entries of that very set: others may have the same uniqueId."""
+    known = connection.execute(select(document.c.unique_id, document.c.uuid).where(
+        document.c.patient_id == patient.id, document.c.submission_set_id == set_id)).all()
+    uuids = {row.unique_id: row.uuid for row in known}
+    return {entry.id: uuids[entry.unique_id] for entry in submission.documents if entry.unique_id in uuids}
 
 
 def with_documents(submission: Submission, stored: Mapping[str, StoredDocument],
