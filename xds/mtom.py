@@ -165,7 +165,7 @@ class Reader:
 
     def _read_start(self, _events: list[Event]) -> bool:
         head = self._data[:len(self._delimiter)]
-        if self._delimiter.startswith(head) and len(head) < len(self._delimiter):
+        if len(head) < len(self._delimiter):
             return False
         if head == self._delimiter:
             self._at, self._state = len(head), State.DELIMITER
@@ -202,8 +202,6 @@ class Reader:
 
     def _read_headers(self, events: list[Event]) -> bool:
         eol, begin, limit = self._eol, self._at, self._limits.header
-        if len(self._data) - begin < len(eol):
-            return False
         end = begin if self._data.startswith(eol, begin) else self._data.find(eol * 2, begin, begin + limit + 4)
         if end < 0:
             if len(self._data) - begin >= limit + 4:
@@ -223,7 +221,7 @@ class Reader:
                 self._emit(begin, end, events)
                 self._at, self._skip = end, 0
             return False
-        end = self._content_end(begin, hit)
+        end = self._content_end(hit)
         if end > begin:
             self._emit(begin, end, events)
         self._end_part(events)
@@ -299,14 +297,14 @@ class Reader:
         except ValueError as error:
             raise Refused(CONTENT.at(self._where(), received=error)) from error
 
-    def _content_end(self, begin: int, hit: int) -> int:
+    def _content_end(self, hit: int) -> int:
         """Where the body ends before the delimiter at `hit`: its line end is not content (RFC 2046 §5.1.1)."""
         after_cr = hit > 0 and self._data[hit - 1] == 13
         if self._eol == b"\r\n":
             if not after_cr:
                 self._refuse_line_ends(b"\n")
             return hit - 1
-        if after_cr and hit > begin:
+        if after_cr:
             self._refuse_line_ends(b"\r\n")
         return hit
 

@@ -124,6 +124,12 @@ def test_a_package_that_is_neither_set_nor_folder_is_left_to_the_rules():
     assert (submission.sets, submission.folders, submission.objects) == ((), (), (thing,))
 
 
+def test_a_submission_knows_its_set_and_patients():
+    submission = Submission((OTHERS[0],), (FULL,), (OTHERS[1],))
+    assert submission.submission_set is OTHERS[0]
+    assert list(submission.patient_ids()) == ["p", FULL.patient_id, "p"]
+
+
 def test_a_code_reads_as_text():
     assert str(Code("1", "a")) == "1^^a"
     assert Code("1", "a", (Localized("un"),)).display == "un"

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xds import mtom, soap
+from xds import encodings, mtom, soap
 from xds.findings import Refused
 from xds.media import parse_content_type
 from xds.mtom import Limits, PartData, PartEnd, PartStart, Reader, read_whole, write_related
@@ -178,6 +178,13 @@ def test_a_content_of_another_size_than_announced_is_not_ended():
     assert sum(map(len, pieces)) == length
 
 
+def test_a_boundary_that_occurs_is_drawn_again(monkeypatch):
+    draws = iter(["00", "11", "22"])
+    monkeypatch.setattr(mtom.secrets, "token_hex", lambda _size: next(draws))
+    outer, _, _ = write_related(b"volet-00", [("a", b"--volet-11", 10)], "urn:a")
+    assert 'boundary="volet-22"' in outer
+
+
 # --- what is legal ---------------------------------------------------------------------------------------------
 
 LEGAL = {
@@ -250,6 +257,12 @@ def test_a_nested_multipart_is_content():
     inner = package(ROOT_PART, boundary="=_dedans")
     body = package(ROOT_PART, ("Content-ID: <doc@essai>|Content-Type: multipart/mixed; boundary==_dedans", inner))
     assert read(CONTENT_TYPE, body)[0] == {"doc@essai": inner}
+
+
+def test_a_header_in_latin_1_is_read():
+    changed = VALID.replace(b"Content-ID: <root", b"X-A: \xe9\r\nX-B: \xc3\xa9\r\nContent-ID: <root")
+    start = Reader(CONTENT_TYPE).feed(changed)[0]
+    assert dict(start.headers) | {"x-a": "é", "x-b": "é"} == dict(start.headers)
 
 
 def test_headers_are_handed_on():
@@ -353,6 +366,13 @@ def test_illegal_packages(name):
     with pytest.raises(Refused) as caught:
         read(content_type, body, *range(len(body)))
     assert caught.value.findings[0].code == code
+
+
+def test_a_line_without_end_is_not_waited_for():
+    decoder = encodings.QuotedPrintable()
+    assert decoder.feed(b"a" * 4096) == b""
+    with pytest.raises(ValueError, match="76 allowed"):
+        decoder.feed(b"a")
 
 
 @pytest.mark.parametrize(("limits", "code"), [
