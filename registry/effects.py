@@ -88,7 +88,7 @@ def _link(connection: Connection, patient: Patient, source: str, target: str, bo
     codec, xml = stored.pack(thing)
     row: dict[str, Any] = {
         "patient_id": patient.id, "id": internal, "bucket": bucket(patient.id), "uuid": identity, "lid": identity,
-        "version": 1, "status": book.id_of(APPROVED), "home": "", "codec": codec, "xml": xml,
+        "version": 1, "current": 1, "status": book.id_of(APPROVED), "home": "", "codec": codec, "xml": xml,
         "type": book.id_of(HAS_MEMBER), "source": source, "target": target}
     connection.execute(association.insert(), row)
     connection.execute(identifier_claim.insert(),

@@ -57,15 +57,34 @@ class Prepared:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What a new version of a logical object takes over: lid, number, status."""
+
+    lid: str
+    number: int
+    status: str
+
+
 def prepare(submission: Submission, documents: Mapping[str, StoredDocument], now: datetime,
-            new_uuid: Callable[[], str]) -> Prepared:
-    """Give real ids (ITI TF-3 §4.1.12.3), status, lid and version 1 to everything submitted."""
+            new_uuid: Callable[[], str], versions: Mapping[str, Version] | None = None) -> Prepared:
+    """Give real ids (ITI TF-3 §4.1.12.3), status, lid and version to everything submitted.
+
+    What `versions` names by submitted id is a further version; everything else is the first of its own.
+    """
     resolved, ids = rim.resolve(submission.objects, new_uuid)
-    objects = {thing.id: replace(thing, lid=thing.id, status=APPROVED, version="1") for thing in resolved}
+    further = {ids[symbol]: version for symbol, version in (versions or {}).items()}
+    objects = {thing.id: _versioned(thing, further.get(thing.id)) for thing in resolved}
     typed = ebxml.to_submission(objects.values())
     kept = {ids[symbol]: document for symbol, document in documents.items()}
     return Prepared(typed, objects, {identity: new_id() for identity in objects}, ids, kept,
                     frozenset(_codes(typed)), now)
+
+
+def _versioned(thing: RegistryObject, version: Version | None) -> RegistryObject:
+    if version is None:
+        return replace(thing, lid=thing.id, status=APPROVED, version="1")
+    return replace(thing, lid=version.lid, status=version.status, version=str(version.number))
 
 
 def insert(connection: Connection, prepared: Prepared, patient: Patient, book: CodeBook, fingerprint: bytes) -> None:
@@ -97,8 +116,8 @@ class _Maker:
         thing = self.prepared.objects[identity]
         codec, xml = stored.pack(thing)
         return {"patient_id": self.patient.id, "id": self.prepared.internal[identity], "bucket": self.bucket,
-                "uuid": identity, "lid": identity, "version": 1, "status": self.book.id_of(APPROVED),
-                "home": thing.home, "codec": codec, "xml": xml}
+                "uuid": identity, "lid": thing.lid, "version": int(thing.version), "current": 1,
+                "status": self.book.id_of(thing.status), "home": thing.home, "codec": codec, "xml": xml}
 
     def set_row(self, entry: SubmissionSet, fingerprint: bytes) -> dict[str, Any]:
         return {**self.common(entry.id), "unique_id": entry.unique_id, "source_id": entry.source_id,
@@ -156,8 +175,8 @@ class _Maker:
                 claim = Claim(kind, self.patient.id, self.prepared.internal[thing.id])
                 yield claims.row(thing.id, claim)
                 unique_id = getattr(thing, "unique_id", "")
-                if unique_id:
-                    yield claims.row(unique_id, claim, exclusive=kind != claims.DOCUMENT)
+                if unique_id:  # versions of one object share it
+                    yield claims.row(unique_id, claim, exclusive=kind != claims.DOCUMENT and thing.version == "1")
 
     def code(self, code: Code | None) -> int:
         return self.book.id_of(code.code, code.scheme) if code else 0

@@ -43,6 +43,7 @@ def _object() -> list[Column[Any]]:
         Column("uuid", String(64), nullable=False),
         Column("lid", String(64), nullable=False),
         Column("version", Integer, nullable=False),
+        Column("current", SmallInteger, nullable=False),  # 1: the newest version of its logical object
         Column("status", Integer, nullable=False),
         Column("home", String(100), nullable=False),
         Column("codec", SmallInteger, nullable=False),
