@@ -18,12 +18,14 @@ from xds.vocabulary import DOCUMENT, FOLDER_NODE, SUBMISSION_SET_NODE
 
 
 @given(documents)
+@settings(max_examples=40)
 def test_documents_come_back(entry):
     (thing,) = reread([ebxml.from_document(entry)])
     assert ebxml.to_document(thing) == entry
 
 
 @given(sets)
+@settings(max_examples=40)
 def test_sets_come_back(entry):
     (thing,) = reread([ebxml.from_set(entry)])
     assert thing.is_node(SUBMISSION_SET_NODE)
@@ -31,6 +33,7 @@ def test_sets_come_back(entry):
 
 
 @given(folders)
+@settings(max_examples=40)
 def test_folders_come_back(entry):
     (thing,) = reread([ebxml.from_folder(entry)])
     assert thing.is_node(FOLDER_NODE)
@@ -38,6 +41,7 @@ def test_folders_come_back(entry):
 
 
 @given(associations)
+@settings(max_examples=40)
 def test_associations_come_back(entry):
     (thing,) = reread([ebxml.from_association(entry)])
     assert ebxml.to_association(thing) == entry

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.xds.samples import references, registry_objects, some, texts, value_lists, values
@@ -71,12 +71,14 @@ responses = st.lists(st.builds(DocumentResponse, values, some, some, values, con
 
 
 @given(objects, references)
+@settings(max_examples=40)
 def test_submit_objects(things, refs):
     read = messages.read_submit_objects(parse(messages.write_submit_objects(things, refs).encode()))
     assert (read.objects, read.references, read.unknown) == (tuple(things), tuple(refs), ())
 
 
 @given(objects, st.dictionaries(some, sources, max_size=3), references)
+@settings(max_examples=40)
 def test_provide(things, documents, refs):
     read = messages.read_provide(parse(messages.write_provide(things, documents, refs).encode()))
     assert (read.objects, read.references, read.unknown, read.documents) == (tuple(things), tuple(refs), (), documents)
@@ -106,6 +108,7 @@ def test_registry_response(status, found):
 
 
 @given(statuses, errors, objects)
+@settings(max_examples=40)
 def test_query_response(status, found, things):
     text = messages.write_query_response(status, found, map(messages.rim.write, things))
     body = parse(text.encode())
@@ -263,6 +266,7 @@ READERS = [getattr(messages, name) for name in dir(messages) if name.startswith(
 
 @given(st.sampled_from(TAGS), trees)
 @pytest.mark.parametrize("reader", READERS)
+@settings(max_examples=40)
 def test_no_element_does_more_than_be_refused(reader, root, inner):
     with suppress(Refused):
         reader(element(f"<{root} >{inner}</{root}>"))

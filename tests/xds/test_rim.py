@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.xds.samples import references, registry_objects
@@ -23,6 +23,7 @@ def reread(objects: Iterable[RegistryObject]) -> list[RegistryObject]:
 
 
 @given(st.lists(registry_objects, max_size=3), references)
+@settings(max_examples=40)
 def test_what_is_written_is_read(objects, refs):
     read, read_refs, unknown = rim.read_list(container(rim.write_refs(refs) + "".join(map(rim.write, objects))))
     assert (read, read_refs, unknown) == (objects, refs, [])
@@ -140,6 +141,7 @@ def test_objects_without_an_id_get_one_each():
 
 
 @given(st.lists(registry_objects, max_size=4))
+@settings(max_examples=40)
 def test_every_id_is_a_uuid_afterwards_and_resolving_again_changes_nothing(objects):
     resolved, _ = rim.resolve(objects, numbered())
     again, _ = rim.resolve(resolved, numbered(1000))
