@@ -9,9 +9,9 @@ from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from journal.database import is_alive
-from repository.spool import chunks_of, inflated
 from volet import soap, wsdl
 from volet.assembly import Server
+from volet.body import pieces_of
 from volet.doors import door_of, peer_certificate
 
 #: The DMP's own paths, so that existing software changes the host only; then our short ones.
@@ -42,11 +42,8 @@ def create_app(server: Server) -> Flask:
 def _soap_view(service: str, server: Server) -> Callable[[], Response]:
     def view() -> Response:
         """One SOAP request."""
-        # `stream`, not `data`: documents are never held in memory as a whole.
-        chunks = chunks_of(request.stream.read)
-        if request.headers.get("Content-Encoding", "").lower() == "gzip":
-            chunks = inflated(chunks, server.settings.max_request_bytes)
-        asked = soap.Request(request.headers.get("Content-Type", ""), chunks, door_of(request),
+        pieces = pieces_of(request, server.settings.max_request_bytes)
+        asked = soap.Request(request.headers.get("Content-Type", ""), pieces, door_of(request),
                              peer_certificate(request))
         answered = soap.handle(asked, service, server)
         response = Response(soap.body_of(answered), answered.status, content_type=answered.content_type)
@@ -87,7 +84,7 @@ def _journal_view(server: Server) -> Callable[[], Response]:
         if request.remote_addr not in {"127.0.0.1", "::1"}:
             abort(403)
         limit = min(max(request.args.get("limit", 50, type=int), 1), 1000)
-        since = request.args.get("since", 0, type=int)
+        since = min(max(request.args.get("since", 0, type=int), 0), 2**63 - 1)
         return jsonify(server.journal.recent(limit, since, request.args.get("verdict", ""),
                                              request.args.get("name", "")))
 

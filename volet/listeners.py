@@ -21,6 +21,7 @@ from volet.app import create_app
 from volet.assembly import build, migrate
 from volet.settings import Settings, address
 from volet.tls import TlsContext
+from volet.worker import Worker
 
 #: Seconds a request in progress is given when the server stops
 GRACE = 30
@@ -38,10 +39,10 @@ class Listener(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        """Settings of gunicorn; the worker class is gthread, which hands over the peer certificate."""
+        """Settings of gunicorn; its threaded worker hands over the peer certificate, ours bears with slow clients."""
         values: dict[str, Any] = {
             "bind": self.bind, "workers": self.settings.workers, "threads": self.settings.threads,
-            "worker_class": "gthread", "timeout": 120, "graceful_timeout": GRACE, "keepalive": 75,
+            "worker_class": Worker, "timeout": 120, "graceful_timeout": GRACE, "keepalive": 75,
             "limit_request_line": 2048, "limit_request_fields": 60, "limit_request_field_size": 8190,
             "loglevel": "warning", "proc_name": "volet", "control_socket_disable": True,
             "forwarded_allow_ips": "", "secure_scheme_headers": {},

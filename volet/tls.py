@@ -8,6 +8,7 @@ proves that it holds the key; chain, dates, usage and revocation are checked by 
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import socket
 import ssl
@@ -21,9 +22,10 @@ from OpenSSL import SSL, crypto
 
 #: PDT-INF-579 v4 without its CBC suite; TLS 1.3 brings its own
 CIPHERS = b"ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"
-HANDSHAKE_SECONDS = 10.0
 #: A peer that sends or takes nothing for so long is dropped
 IDLE_SECONDS = 60.0
+#: And one that is slower than so many bytes a second, after some patience: a byte a minute would hold a thread for ever
+PATIENCE_SECONDS, SLOWEST = 120.0, 8 * 1024
 _CHUNK = 64 * 1024
 T = TypeVar("T")
 
@@ -46,11 +48,9 @@ class TlsContext:
         self._context = context
 
     def wrap_socket(self, sock: socket.socket, server_side: bool = True, **_: object) -> TlsSocket:
-        """Handshake as the server; `ssl.SSLError` when it fails."""
+        """The server's side of a connection whose handshake is still to come."""
         assert server_side
-        wrapped = TlsSocket(SSL.Connection(self._context, sock), sock)
-        wrapped.do_handshake()
-        return wrapped
+        return TlsSocket(SSL.Connection(self._context, sock), sock)
 
 
 class TlsSocket:
@@ -60,12 +60,17 @@ class TlsSocket:
         """Take over an accepted socket."""
         self._connection, self._raw = connection, raw
         self._timeout: float | None = None
+        self._began, self._moved = time.monotonic(), 0
         raw.setblocking(False)
         connection.set_accept_state()
 
-    def do_handshake(self) -> None:
-        """Negotiate, within `HANDSHAKE_SECONDS`."""
-        self._patiently(self._connection.do_handshake, HANDSHAKE_SECONDS)
+    def is_open(self) -> bool:
+        """Whether the handshake is done; goes on with it as far as it gets without waiting."""
+        try:
+            self._patiently(self._connection.do_handshake, 0.0)
+        except TimeoutError:
+            return False
+        return True
 
     def getpeercert(self, binary_form: bool = False) -> bytes | None:
         """DER of the client's certificate, None when it offered none."""
@@ -76,20 +81,23 @@ class TlsSocket:
     def recv(self, size: int) -> bytes:
         """At most `size` bytes, b"" at the end; many clients close without saying so, and HTTP knows its lengths."""
         try:
-            return self._patiently(lambda: self._connection.recv(size), self._timeout)
+            data = self._patiently(lambda: self._connection.recv(size), self._timeout)
         except (SSL.ZeroReturnError, ConnectionResetError):
             return b""
+        self._moved += len(data)
+        return data
 
     def sendall(self, data: bytes) -> None:
         """All the bytes."""
         view = memoryview(data)
         while view:
-            piece = view[:_CHUNK]
-            view = view[self._patiently(lambda piece=piece: self._connection.send(piece), self._timeout):]  # type: ignore[misc]
+            view = view[self.send(view):]
 
-    def send(self, data: bytes) -> int:
+    def send(self, data: bytes | memoryview) -> int:
         """Some of the bytes."""
-        return self._patiently(lambda: self._connection.send(data[:_CHUNK]), self._timeout)
+        sent = self._patiently(lambda: self._connection.send(data[:_CHUNK]), self._timeout)
+        self._moved += sent
+        return sent
 
     def shutdown(self, how: int) -> None:
         """Say goodbye (close_notify), then shut the socket down."""
@@ -106,8 +114,9 @@ class TlsSocket:
         return self._raw.fileno()
 
     def setblocking(self, flag: bool) -> None:
-        """Without a time limit, or not waiting at all."""
+        """Without a time limit, or not waiting at all; the pace is measured from here on."""
         self._timeout = None if flag else 0.0
+        self._began, self._moved = time.monotonic(), 0
 
     def settimeout(self, seconds: float | None) -> None:
         """Time limit of each operation."""
@@ -119,7 +128,8 @@ class TlsSocket:
 
     def _patiently(self, operation: Callable[[], T], seconds: float | None) -> T:
         """Repeat an operation while OpenSSL waits for the peer; errors become those of the standard library."""
-        limit = time.monotonic() + (IDLE_SECONDS if seconds is None else seconds)
+        limit = min(time.monotonic() + (IDLE_SECONDS if seconds is None else seconds),
+                    self._began + PATIENCE_SECONDS + self._moved / SLOWEST)
         while True:
             try:
                 return operation()
@@ -130,8 +140,11 @@ class TlsSocket:
             except SSL.ZeroReturnError:
                 raise
             except SSL.SysCallError as error:
-                raise ConnectionResetError(*error.args) from error
+                # A peer that leaves without goodbye comes as -1, which is nobody's errno.
+                raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
             except SSL.Error as error:
+                if error.args in ((), ([],)):  # nothing went wrong but that the peer left
+                    raise ConnectionResetError(errno.ECONNRESET, "the peer left") from error
                 raise ssl.SSLError(1, str(error)) from error
 
     def _wait(self, event: int, limit: float) -> None:
