@@ -29,6 +29,11 @@ def key(identifier: str) -> bytes:
     return hashlib.blake2b(identifier.encode(), digest_size=16).digest()
 
 
+def of_lid(lid: str) -> str:
+    """Under which name the newest version of a logical object is held, once there are several."""
+    return f"lid {lid.lower()}"
+
+
 def find(connection: Connection, identifiers: Iterable[str]) -> dict[str, list[Claim]]:
     """Claims by identifier; identifiers that nobody holds are absent."""
     keys = {key(identifier): identifier for identifier in identifiers}

@@ -15,6 +15,7 @@ from registry.tables import code as table
 NAMES = ""
 
 Key = tuple[str, str]
+_AT_ONCE = 400  # SQLite takes no expression deeper than 1000
 
 
 class CodeBook:
@@ -63,8 +64,10 @@ class CodeBook:
         return self._keys[identity][0]
 
     def _read(self, connection: Connection, keys: set[Key]) -> None:
-        if keys:
-            matches = [and_(table.c.code == code, table.c.scheme == scheme) for code, scheme in keys]
+        wanted = list(keys)
+        for start in range(0, len(wanted), _AT_ONCE):
+            matches = [and_(table.c.code == code, table.c.scheme == scheme)
+                       for code, scheme in wanted[start:start + _AT_ONCE]]
             self._remember(connection.execute(select(table).where(or_(*matches))).all())
 
     def _remember(self, rows: Iterable[tuple[int, str, str]]) -> None:

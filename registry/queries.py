@@ -47,7 +47,10 @@ def run(registry: Registry, request: AdhocQuery, gate_of: Callable[[Reader, str]
 
 
 def find(reader: Reader, definition: Definition, values: Values) -> Found:
-    """Objects of one query."""
+    """Objects of one query, at the level and with the statuses of associations that it asks for (default Approved)."""
+    reader.level = int("".join(_only(values, "$MetadataLevel")) or "1")
+    statuses = _only(values, "$XDSAssociationStatus") or (APPROVED,)
+    reader.link_statuses = reader.book.find(reader.connection, ((status, NAMES) for status in statuses))
     return QUERIES[definition.name](reader, values)
 
 
@@ -151,12 +154,16 @@ def get_all(reader: Reader, values: Values) -> Found:
 
 def get_documents(reader: Reader, values: Values) -> Found:
     """GetDocuments (§3.18.4.1.2.3.7.5)."""
-    return Found(documents=reader.by_identifiers(claims.DOCUMENT, _identifiers(values, "$XDSDocumentEntry")))
+    lids = _only(values, "$XDSDocumentEntryLogicalID")
+    return Found(documents=reader.by_logical_id(claims.DOCUMENT, lids) if lids else
+                 reader.by_identifiers(claims.DOCUMENT, _identifiers(values, "$XDSDocumentEntry")))
 
 
 def get_folders(reader: Reader, values: Values) -> Found:
     """GetFolders (§3.18.4.1.2.3.7.6)."""
-    return Found(folders=reader.by_identifiers(claims.FOLDER, _identifiers(values, "$XDSFolder")))
+    lids = _only(values, "$XDSFolderLogicalID")
+    return Found(folders=reader.by_logical_id(claims.FOLDER, lids) if lids else
+                 reader.by_identifiers(claims.FOLDER, _identifiers(values, "$XDSFolder")))
 
 
 def get_associations(reader: Reader, values: Values) -> Found:
@@ -215,10 +222,10 @@ def get_related_documents(reader: Reader, values: Values) -> Found:
     asked = set(reader.book.find(reader.connection, ((name, NAMES) for name in _only(values, "$AssociationTypes"))))
     links = {key: row for key, row in reader.links_of(first.uuids(), first.patients()).items() if row["type"] in asked}
     ends = {end for row in links.values() for end in (row["source"], row["target"])}
-    documents = reader.by_identifiers(claims.DOCUMENT, ends)
+    documents = first.documents | _filtered(reader, reader.by_identifiers(claims.DOCUMENT, ends), values)
     known = {row["uuid"] for row in documents.values()}
     links = {key: row for key, row in links.items() if row["source"] in known and row["target"] in known}
-    return Found(documents=documents | first.documents, associations=links) if links else Found()
+    return Found(documents=documents, associations=links) if links else Found()
 
 
 QUERIES: Mapping[str, Callable[[Reader, Values], Found]] = {
@@ -348,11 +355,16 @@ def _with_contents(reader: Reader, found: Found, values: Values) -> Found:
     holders = found.uuids()
     links = _members(reader, reader.links_of(holders, found.patients()), "source", holders)
     targets = {row["target"] for row in links.values()}
-    documents = reader.by_identifiers(claims.DOCUMENT, targets)
-    if documents:
-        kept = reader.documents(document.c.patient_id.in_(found.patients()),
-                                document.c.uuid.in_({row["uuid"] for row in documents.values()}),
-                                *_document_filters(reader, values))
-        documents = {key: row for key, row in documents.items() if key in kept}
+    documents = _filtered(reader, reader.by_identifiers(claims.DOCUMENT, targets), values)
     return replace(found, documents=documents, associations=links,
                    folders=found.folders | reader.by_identifiers(claims.FOLDER, targets))
+
+
+def _filtered(reader: Reader, documents: dict[tuple[int, int], Row], values: Values) -> dict[tuple[int, int], Row]:
+    """Those of the documents that the filters of the query keep."""
+    if not documents:
+        return {}
+    kept = reader.documents(document.c.patient_id.in_({patient for patient, _ in documents}),
+                            document.c.uuid.in_({row["uuid"] for row in documents.values()}),
+                            *_document_filters(reader, values))
+    return {key: row for key, row in documents.items() if key in kept}

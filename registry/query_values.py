@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -24,7 +24,9 @@ NUMBER = RULES["V-QUERY-PARAMETER-NUMBER"]
 SYNTAX = RULES["V-QUERY-PARAMETER-SYNTAX"]
 OBSOLETE = RULES["V-QUERY-PARAMETER-OBSOLETE"]
 
-MAX_VALUES = 10_000
+MAX_VALUES = 10_000  # values of one list
+MAX_PATTERNS = 100  # the same of patterns, each of which reads every text
+MAX_LISTS = 20  # lists of which all must match
 _TOKEN = re.compile(r"\s*(?:'((?:[^']|'')*)'|([0-9]{1,20}))\s*")
 _STATUSES = re.compile(r"urn:[A-Za-z0-9:._-]{1,200}")
 
@@ -62,6 +64,7 @@ def parse(query_id: str, slots: tuple[Slot, ...]) -> tuple[Definition, Values]:
                                  expected=", ".join(sorted(query.name for query in BY_ID.values()))))
     values: dict[str, tuple[tuple[str, ...], ...]] = {}
     findings: list[Finding] = []
+    wrong: set[str] = set()
     for slot in slots:
         parameter = definition.parameters.get(slot.name)
         if parameter is None:
@@ -69,8 +72,9 @@ def parse(query_id: str, slots: tuple[Slot, ...]) -> tuple[Definition, Values]:
             continue
         read, problems = _read(slot, parameter)
         findings += problems
+        wrong |= {slot.name for _ in problems}
         values[slot.name] = (*values.get(slot.name, ()), read)
-    findings += _check_numbers(definition, values)
+    findings += _check_numbers(definition, values, wrong)
     if findings:
         raise Refused(findings)
     return definition, {name: lists for name, lists in values.items() if any(lists)}
@@ -83,8 +87,9 @@ def _read(slot: Slot, parameter: Parameter) -> tuple[tuple[str, ...], list[Findi
         return (), [SYNTAX.at(_where(slot), expected=str(error), received="|".join(slot.values), parameter=slot.name)]
     problems = [SYNTAX.at(_where(slot), expected=expected, received=value, parameter=slot.name)
                 for value in read if (expected := _TYPES[parameter.type](value))]
-    if len(read) > (MAX_VALUES if parameter.many else 1):
-        problems.append(NUMBER.at(_where(slot), expected="1", received=len(read), parameter=slot.name))
+    most = (MAX_PATTERNS if parameter.type == "like" else MAX_VALUES) if parameter.many else 1
+    if len(read) > most:
+        problems.append(NUMBER.at(_where(slot), expected=f"≤ {most}", received=len(read), parameter=slot.name))
     return read, problems
 
 
@@ -113,15 +118,17 @@ def _split(text: str, parameter: Parameter) -> Iterator[str]:
         position += 1
 
 
-def _check_numbers(definition: Definition, values: Values) -> Iterator[Finding]:
+def _check_numbers(definition: Definition, values: Values, wrong: Container[str]) -> Iterator[Finding]:
+    """What is missing or there too often; what is badly written is not missing too."""
     for parameter in definition.parameters.values():
         lists = values.get(parameter.name, ())
         where = Where("query", path=f"{definition.name}/{parameter.name}")
-        if parameter.required and not any(lists):
+        if parameter.required and not any(lists) and parameter.name not in wrong:
             yield MISSING.at(where, expected=parameter.type, parameter=parameter.name)
-        if len(lists) > 1 and not parameter.conjunctive:
-            yield NUMBER.at(where, expected="1 Slot", received=len(lists), parameter=parameter.name)
-    given = [name for name in definition.either if values.get(name)]
+        most = MAX_LISTS if parameter.conjunctive else 1
+        if len(lists) > most:
+            yield NUMBER.at(where, expected=f"≤ {most} Slot", received=len(lists), parameter=parameter.name)
+    given = [name for name in definition.either if any(values.get(name, ())) or name in wrong]
     where, names = Where("query", path=definition.name), " | ".join(definition.either)
     if definition.either and not given:
         yield MISSING.at(where, expected=names, parameter=names)
@@ -154,8 +161,8 @@ def _time(value: str) -> str:
 
 
 def _like(value: str) -> str:
-    """A pattern of wildcards only would read everything: at least one literal sign."""
-    return "" if value.strip("%_") and len(value) <= formats.MAX_PATTERN else "%NAME%"
+    """Wildcards only are no harm: each such query names its patient."""
+    return "" if 0 < len(value) <= formats.MAX_PATTERN else f"%NAME% (≤ {formats.MAX_PATTERN})"
 
 
 _TYPES: dict[str, Callable[[str], str]] = {

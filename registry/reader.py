@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, false, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from registry import claims
 from registry.claims import Claim
@@ -16,6 +16,7 @@ from security.access import DocumentFacts, Gate
 
 Row = Mapping[Any, Any]
 Key = tuple[int, int]  # patient, object
+_AT_ONCE = 400  # patients of one statement
 
 
 @dataclass(slots=True)
@@ -44,8 +45,10 @@ class Reader:
     """One transaction's view of the registry through one gate."""
 
     def __init__(self, connection: Connection, book: CodeBook, gate: Gate) -> None:
-        """Keep what every look-up needs."""
+        """Keep what every look-up needs. Level 1 sees newest versions only, 2 all (`$MetadataLevel`)."""
         self.connection, self.book, self.gate = connection, book, gate
+        self.level = 1
+        self.link_statuses: list[int] | None = None  # None: all, as the registry's own look-ups need
 
     def documents(self, *conditions: ColumnElement[bool]) -> dict[Key, Row]:
         """Documents that match and that the caller may see."""
@@ -63,7 +66,8 @@ class Reader:
 
     def associations(self, *conditions: ColumnElement[bool]) -> dict[Key, Row]:
         """Associations that match, without those that would tell of a document the caller may not see."""
-        rows = self._rows(association, conditions)
+        statuses = [] if self.link_statuses is None else [association.c.status.in_(self.link_statuses)]
+        rows = self._rows(association, [*conditions, *statuses])
         if self.gate.sees is None:
             return rows
         hidden = self._hidden({end for row in rows.values() for end in (row["source"], row["target"])})
@@ -75,7 +79,18 @@ class Reader:
                 for claim in holders if claim.kind == kind]
         read = {claims.DOCUMENT: self.documents, claims.SET: self.sets, claims.FOLDER: self.folders,
                 claims.ASSOCIATION: self.associations}[kind]
-        return read(_any_of(_TABLES[kind], held))
+        found: dict[Key, Row] = {}
+        for condition in _any_of(_TABLES[kind], held):
+            found |= read(condition)
+        return found
+
+    def by_logical_id(self, kind: str, lids: Iterable[str]) -> dict[Key, Row]:
+        """All versions of logical objects, whoever's patient they now belong to."""
+        wanted = [lid.lower() for lid in lids]
+        held = claims.find(self.connection, [name for lid in wanted for name in (lid, claims.of_lid(lid))])
+        owners = {claim.patient_id for holders in held.values() for claim in holders}
+        table, read = _TABLES[kind], {claims.DOCUMENT: self.documents, claims.FOLDER: self.folders}[kind]
+        return read(table.c.patient_id.in_(owners), table.c.lid.in_(wanted))
 
     def links_of(self, uuids: Iterable[str], patients: Iterable[int]) -> dict[Key, Row]:
         """Associations with one of the objects at either end."""
@@ -105,11 +120,14 @@ class Reader:
     def _hidden(self, uuids: set[str]) -> set[str]:
         held = {identifier: holders for identifier, holders in claims.find(self.connection, uuids).items()
                 if holders[0].kind == claims.DOCUMENT}
-        seen = self.documents(_any_of(document, [claim for holders in held.values() for claim in holders]))
-        return set(held) - {row["uuid"] for row in seen.values()}
+        seen = {row["uuid"] for condition in _any_of(document, [one for holders in held.values() for one in holders])
+                for row in self.documents(condition).values()}
+        return set(held) - seen
 
     def _rows(self, table: Table, conditions: Sequence[ColumnElement[bool]]) -> dict[Key, Row]:
         statement = select(table).where(*conditions).order_by(table.c.patient_id, table.c.id)
+        if self.level == 1 and table in (document, folder):
+            statement = statement.where(table.c.current == 1)
         if self.gate.only_patient is not None:
             statement = statement.where(table.c.patient_id == self.gate.only_patient)
         return {(row["patient_id"], row["id"]): row for row in self.connection.execute(statement).mappings().all()}
@@ -119,14 +137,15 @@ _TABLES = {claims.DOCUMENT: document, claims.SET: submission_set, claims.FOLDER:
            claims.ASSOCIATION: association}
 
 
-def _any_of(table: Table, held: Sequence[Claim]) -> ColumnElement[bool]:
-    """Rows of these claims, patient by patient so that the key is used."""
+def _any_of(table: Table, held: Sequence[Claim]) -> Iterator[ColumnElement[bool]]:
+    """Rows of these claims, patient by patient so that the key is used; not more at once than SQLite can nest."""
     by_patient: dict[int, list[int]] = {}
     for claim in held:
         by_patient.setdefault(claim.patient_id, []).append(claim.object_id)
-    if not by_patient:
-        return false()
-    return or_(*(and_(table.c.patient_id == patient, table.c.id.in_(ids)) for patient, ids in by_patient.items()))
+    owners = list(by_patient)
+    for start in range(0, len(owners), _AT_ONCE):
+        yield or_(*(and_(table.c.patient_id == patient, table.c.id.in_(by_patient[patient]))
+                    for patient in owners[start:start + _AT_ONCE]))
 
 
 def _lower_uuid(identifier: str) -> str:

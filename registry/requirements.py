@@ -47,9 +47,13 @@ class Requirement:
 
 Requirements = Mapping[str, Sequence[Requirement]]
 
+#: An update carries a whole valid entry, as its first registration did (ITI TF-2 §3.57.4.1.2)
+SAME_AS = {"ITI-57": "ITI-42", "ITI-92": "ITI-42"}
+
 
 def load(transaction: str, *packages: str) -> Requirements:
     """Rows of `requirements.csv` of the packages for a transaction, later packages overriding cells of earlier ones."""
+    column = SAME_AS.get(transaction, transaction)
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for package in packages:
         for row in _rows(package):
@@ -57,7 +61,7 @@ def load(transaction: str, *packages: str) -> Requirements:
                 {name: cell for name, cell in row.items() if cell})
     found: dict[str, list[Requirement]] = {}
     for cell in cells.values():
-        found.setdefault(cell["object"], []).append(_requirement(cell, transaction))
+        found.setdefault(cell["object"], []).append(_requirement(cell, column))
     return found
 
 

@@ -83,9 +83,9 @@ def check(submission: Submission, context: Context) -> list[Finding]:
         findings += check_slots(thing)
         findings += check_parents(thing)
         findings += check_codes(thing, context.domain)
-    for rule in (check_ids, check_packages, check_set, check_membership, check_associations, check_set_status,
-                 check_documentation, check_patients, check_unique_ids, check_times):
-        findings += rule(submission)
+    findings += [finding for rule in RULES_OF_ALL for finding in rule(submission)]
+    if context.transaction in FIRST_VERSIONS:
+        findings += [*check_membership(submission), *check_associations(submission)]
     findings += check_mime_types(submission, context.domain)
     findings += check_transaction(submission, context.transaction)
     return findings
@@ -295,6 +295,11 @@ def check_transaction(submission: Submission, transaction: str) -> Iterator[Find
         if entry.object_type in {STABLE, ON_DEMAND} - {registered}:
             yield OBJECT_TYPE.at(_place(submission, entry.id, "objectType"), expected=registered,
                                  received=entry.object_type)
+
+
+#: Rules of every transaction that submits; what an update may link is judged by `registry.update`
+RULES_OF_ALL = (check_ids, check_packages, check_set, check_set_status, check_documentation, check_patients,
+                check_unique_ids, check_times)
 
 
 def _place(submission: Submission, identity: str, attribute: str = "") -> Where:

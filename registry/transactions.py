@@ -1,8 +1,8 @@
-"""The registry's transactions as stories: body in, answer out (ITI-18, ITI-42)."""
+"""The registry's transactions as stories: body in, answer out (ITI-18, 42, 57, 61, 62, 92)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -12,8 +12,10 @@ from registry import patients, queries
 from registry.profile import Contents, Profile
 from registry.reader import Reader
 from registry.register import Registry, refuse, register
+from registry.remove import remove
 from registry.requirements import RULES
 from registry.rules import Context, check
+from registry.update import update
 from security.access import FindPatient, Gate
 from security.identity import Caller
 from xds import ebxml, messages
@@ -38,6 +40,10 @@ class Services:
 
 def iti42(body: Element, caller: Caller, exchange: Exchange, services: Services) -> Answer:
     """Register Document Set-b (ITI TF-2 §3.42)."""
+    return _register(body, caller, exchange, services, "ITI-42")
+
+
+def _register(body: Element, caller: Caller, exchange: Exchange, services: Services, transaction: str) -> Answer:
     with exchange.step("xds.ebxml"):
         request = messages.read_submit_objects(body)
         submission = read_submission(request)
@@ -46,7 +52,7 @@ def iti42(body: Element, caller: Caller, exchange: Exchange, services: Services)
     with exchange.step("profile"):
         admit(services, caller, "register", patient)
     with exchange.step("rules"):
-        findings = check_submission(submission, services, caller, "ITI-42", {}, unknown_objects(request))
+        findings = check_submission(submission, services, caller, transaction, {}, unknown_objects(request))
     with exchange.step("registry"):
         registered = register(services.registry, submission, accept_repeat=services.profile.accept_repeat)
     warnings = [*findings, *registered.findings]
@@ -77,6 +83,47 @@ def _gate(connection: Connection, query: AdhocQuery, caller: Caller, patient: st
     if gate.references_only and query.return_type != messages.OBJECT_REF:
         raise Refused(REFERENCES_ONLY.at(Where("query"), expected=messages.OBJECT_REF, received=query.return_type))
     return gate
+
+
+def iti57(body: Element, caller: Caller, exchange: Exchange, services: Services) -> Answer:
+    """Update Document Set (ITI TF-2 §3.57)."""
+    return _update(body, caller, exchange, services, "ITI-57")
+
+
+def iti92(body: Element, caller: Caller, exchange: Exchange, services: Services) -> Answer:
+    """Restricted Update Document Set (ITI TF-2 §3.92)."""
+    return _update(body, caller, exchange, services, "ITI-92")
+
+
+def _update(body: Element, caller: Caller, exchange: Exchange, services: Services, transaction: str) -> Answer:
+    with exchange.step("xds.ebxml"):
+        request = messages.read_submit_objects(body)
+        submission = read_submission(request)
+    exchange.patient = patient_of(submission)
+    with exchange.step("profile"):
+        admit(services, caller, "update", exchange.patient)
+    with exchange.step("rules"):
+        warnings = check_submission(submission, services, caller, transaction, {}, unknown_objects(request))
+    with exchange.step("registry"):
+        update(services.registry, submission, restricted=transaction == "ITI-92")
+    exchange.note(warnings)
+    return success(warnings)
+
+
+def iti61(body: Element, caller: Caller, exchange: Exchange, services: Services) -> Answer:
+    """Register On-Demand Document Entry (ITI TF-2 §3.61)."""
+    return _register(body, caller, exchange, services, "ITI-61")
+
+
+def iti62(body: Element, caller: Caller, exchange: Exchange, services: Services) -> Answer:
+    """Remove Metadata (ITI TF-2 §3.62)."""
+    with exchange.step("xds.ebxml"):
+        references = messages.read_remove_objects(body)
+    with exchange.step("profile"):
+        admit(services, caller, "remove", "")
+    with exchange.step("registry"):
+        remove(services.registry, references)
+    return success()
 
 
 # --- what ITI-41 and ITI-42 share ----------------------------------------------------------------------------------
@@ -133,3 +180,7 @@ def _as_repository(finding: Finding, transaction: str) -> Finding:
 
 _REPOSITORY_CODES = {"XDSRegistryMetadataError": "XDSRepositoryMetadataError",
                      "XDSRegistryDuplicateUniqueIdInMessage": "XDSRepositoryDuplicateUniqueIdInMessage"}
+
+#: The registry's transactions by name
+STORIES: Mapping[str, Callable[[Element, Caller, Exchange, Services], Answer]] = {
+    "ITI-18": iti18, "ITI-42": iti42, "ITI-57": iti57, "ITI-61": iti61, "ITI-62": iti62, "ITI-92": iti92}

@@ -15,9 +15,11 @@ from cryptography.x509 import Certificate
 from sqlalchemy.exc import OperationalError
 
 from journal.exchanges import Exchange
+from registry import transactions
 from registry.requirements import RULES as REGISTRY_RULES
-from registry.transactions import iti18, iti42
+from registry.transactions import Services
 from repository.provide import iti41
+from repository.remove import iti86
 from repository.retrieve import iti43
 from repository.spool import Message, receive
 from security import vihf
@@ -31,6 +33,7 @@ from xds.findings import Catalogue, Finding, Refused, Where
 from xds.messages import Transaction, transaction_of
 from xds.mtom import write_related
 from xds.soap import Envelope
+from xds.xml import Element
 
 RULES = Catalogue("volet")
 INTERNAL = RULES["V-VOLET-INTERNAL"]
@@ -62,17 +65,24 @@ class Response:
     length: int
 
 
+def _registry(story: Callable[[Element, Caller, Exchange, Services], Answer]) -> Handler:
+    """A story of the registry as a handler."""
+    return lambda envelope, _, exchange, server: story(envelope.body, exchange.caller, exchange, server.services)
+
+
 HANDLERS: Mapping[str, Handler] = {
-    "ITI-18": lambda envelope, _, exchange, server: iti18(envelope.body, exchange.caller, exchange, server.services),
+    **{name: _registry(story) for name, story in transactions.STORIES.items()},
     "ITI-41": lambda envelope, message, exchange, server: iti41(envelope.body, message, exchange.caller, exchange,
                                                                 server.repository),
-    "ITI-42": lambda envelope, _, exchange, server: iti42(envelope.body, exchange.caller, exchange, server.services),
     "ITI-43": lambda envelope, _, exchange, server: iti43(envelope.body, exchange.caller, exchange,
+                                                          server.repository),
+    "ITI-86": lambda envelope, _, exchange, server: iti86(envelope.body, exchange.caller, exchange,
                                                           server.repository),
 }
 
 #: What each service offers, by its name in the address
-SERVICES: Mapping[str, tuple[str, ...]] = {"registry": ("ITI-18", "ITI-42"), "repository": ("ITI-41", "ITI-43")}
+SERVICES: Mapping[str, tuple[str, ...]] = {"registry": tuple(transactions.STORIES),
+                                           "repository": ("ITI-41", "ITI-43", "ITI-86")}
 
 
 @dataclass(slots=True)
