@@ -13,6 +13,7 @@ from registry import patients
 from registry.codes import CodeBook
 from registry.patients import Traits
 from registry.register import Registry
+from registry.rows import BASIC_NAMES
 from tests.registry.samples import DOMAIN, OTHER, PATIENT
 
 
@@ -33,7 +34,9 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def open_registry(path: Path, durable: bool = False) -> Registry:
     """A registry on a migrated file; not synced to disk unless asked, which tests of rules do not need."""
     database = Database(f"sqlite:///{path}", durable)
-    return Registry(database, CodeBook(database), DOMAIN)
+    book = CodeBook(database)
+    book.ensure(BASIC_NAMES)
+    return Registry(database, book, DOMAIN)
 
 
 @pytest.fixture
