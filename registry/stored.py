@@ -17,14 +17,14 @@ import zstandard
 
 from xds import rim
 from xds.rim import RegistryObject
-from xds.vocabulary import DOCUMENT, FOLDER, SUBMISSION_SET
+from xds.vocabulary import DOCUMENT, FOLDER, FOLDER_NODE, SUBMISSION_SET
 from xds.xml import escape
 
 _CUT, _HOLE = "\x00", "\x01"  # neither can stand in XML
 _PATIENT_SCHEMES = frozenset({DOCUMENT.patient_id, SUBMISSION_SET.patient_id, FOLDER.patient_id})
 
-#: Slots that a column owns
-_OWNED_SLOTS = frozenset({"lastUpdateTime"})
+#: Slots that a column owns, by kind of package; elsewhere the same name is somebody's extra slot
+_OWNED_SLOTS = {FOLDER_NODE: frozenset({"lastUpdateTime"})}
 
 #: Codec of each row: 0 plain, n compressed with dictionary n. Dictionaries are kept for ever.
 NEWEST = 1
@@ -35,7 +35,8 @@ def pack(thing: RegistryObject) -> tuple[int, bytes]:
     """Codec and stored form of a resolved object."""
     patient = [item for item in thing.external_identifiers if item.scheme in _PATIENT_SCHEMES]
     others = tuple(item for item in thing.external_identifiers if item.scheme not in _PATIENT_SCHEMES)
-    slots = tuple(slot for slot in thing.slots if slot.name not in _OWNED_SLOTS)
+    owned = {name for node, names in _OWNED_SLOTS.items() if thing.is_node(node) for name in names}
+    slots = tuple(slot for slot in thing.slots if slot.name not in owned)
     main = rim.fragments(replace(thing, slots=slots, external_identifiers=others))
     hole = rim.fragments(RegistryObject(thing.kind, external_identifiers=tuple(patient))).after
     submitted = patient[0].value if patient else ""

@@ -23,6 +23,7 @@ from xds.answers import Answer, success
 from xds.findings import Finding, Refused, Where
 from xds.messages import AdhocQuery, SubmitRequest
 from xds.model import Submission
+from xds.rim import RegistryObject, is_uuid_urn
 from xds.vocabulary import SUCCESS
 from xds.xml import Element, local_name, where
 
@@ -130,8 +131,29 @@ def iti62(body: Element, caller: Caller, exchange: Exchange, services: Services)
 
 
 def read_submission(request: SubmitRequest | messages.ProvideRequest) -> Submission:
-    """The objects of a request by what they are."""
-    return ebxml.to_submission(request.objects, request.references)
+    """The objects of a request by what they are, their UUIDs in lower case as all compare them (§4.1.12.3)."""
+    return ebxml.to_submission(map(_in_lower_case, request.objects), request.references)
+
+
+def lower_uuid(identity: str) -> str:
+    """An id as it is compared: a real UUID in lower case, a symbol as it stands."""
+    return identity.lower() if is_uuid_urn(identity) else identity
+
+
+def _in_lower_case(thing: RegistryObject) -> RegistryObject:
+    ids = (thing.id, thing.lid, thing.source, thing.target)
+    lowered = tuple(map(lower_uuid, ids))
+    parents = {item.classified_object for item in thing.classifications}
+    parents |= {item.registry_object for item in thing.external_identifiers}
+    if lowered == ids and all(parent == lower_uuid(parent) for parent in parents):
+        return thing
+    identity, lid, source, target = lowered
+    return replace(
+        thing, id=identity, lid=lid, source=source, target=target,
+        classifications=tuple(replace(item, classified_object=lower_uuid(item.classified_object))
+                              for item in thing.classifications),
+        external_identifiers=tuple(replace(item, registry_object=lower_uuid(item.registry_object))
+                                   for item in thing.external_identifiers))
 
 
 def unknown_objects(request: SubmitRequest | messages.ProvideRequest) -> list[Finding]:

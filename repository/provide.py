@@ -15,6 +15,7 @@ from registry.transactions import (
     Services,
     admit,
     check_submission,
+    lower_uuid,
     patient_of,
     read_submission,
     unknown_objects,
@@ -89,9 +90,11 @@ def keep_and_register(submission: Submission, documents: Mapping[str, Received],
 
 def attach(request: messages.ProvideRequest, message: Message) -> dict[str, Received]:
     """Contents by document id, whether they came as parts or inline."""
-    found = messages.attach(request.documents, message.parts)
-    return {identity: Received.of(content) if isinstance(content, bytes) else content
-            for identity, content in found.items()}
+    found: dict[str, Received] = {}
+    for identity, content in messages.attach(request.documents, message.parts).items():
+        known = lower_uuid(identity)  # as `read_submission` writes the ids of entries; a twin stays without entry
+        found[identity if known in found else known] = Received.of(content) if isinstance(content, bytes) else content
+    return found
 
 
 def check_documents(submission: Submission, documents: Mapping[str, Received]) -> Iterator[Finding]:

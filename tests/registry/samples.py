@@ -100,9 +100,9 @@ def submission(*parts: DocumentEntry | Folder | Association | SubmissionSet, **o
     owner = sets[0].id
     held = {part.target for part in links if part.type == HAS_MEMBER and part.source == owner}
     inner = [part.id for part in links if part.type == HAS_MEMBER and part.source != owner]
-    members = [holds(owner, entry.id, f"{entry.id}-member", submission_set_status="Original") for entry in documents
+    members = [holds(owner, entry.id, f"Member-{entry.id}", submission_set_status="Original") for entry in documents
                if entry.id not in held]
-    members += [holds(owner, identity, f"{identity}-member") for identity in (*(entry.id for entry in folders), *inner)
+    members += [holds(owner, identity, f"Member-{identity}") for identity in (*(entry.id for entry in folders), *inner)
                 if identity not in held]
     whole = Submission(tuple(sets), documents, folders, (*members, *links))
     return ebxml.to_submission(ebxml.from_submission(whole))
