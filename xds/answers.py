@@ -1,10 +1,12 @@
-"""Answers of transactions: what a handler gives back, and the one place where findings become an ebRS failure."""
+"""Answers of transactions: what a handler gives back, and the one place where findings become a failure of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from xds import hl7v3
 from xds.findings import Finding
 from xds.messages import (
     Transaction,
@@ -15,6 +17,7 @@ from xds.messages import (
 )
 from xds.mtom import Part
 from xds.vocabulary import FAILURE, SUCCESS
+from xds.xml import Element
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,17 @@ def is_fault(findings: Iterable[Finding]) -> bool:
     return any(finding.rule.fault for finding in findings)
 
 
-def failure(transaction: Transaction, findings: Sequence[Finding]) -> Answer:
-    """The transaction's own response with status Failure and every finding (ITI TF-3 §4.2.4)."""
-    errors = registry_errors(findings)
+def failure(transaction: Transaction, findings: Sequence[Finding], request: Element | None = None,
+            at: datetime | None = None) -> Answer:
+    """The transaction's own response with status Failure and every finding (ITI TF-3 §4.2.4).
+
+    An HL7 v3 answer also names the message answered and the time: `request`, the body of it, and `at`.
+    """
     kind = transaction.response.rpartition("}")[2]
+    if kind == hl7v3.ACKNOWLEDGEMENT:
+        header = hl7v3.Header() if request is None else hl7v3.read_header(request)
+        return Answer(hl7v3.write_acknowledgement(header, findings, at))
+    errors = registry_errors(findings)
     if kind == "AdhocQueryResponse":
         return Answer(write_query_response(FAILURE, errors))
     if kind == "RetrieveDocumentSetResponse":

@@ -1,4 +1,4 @@
-"""Bodies of the XDS.b transactions: elements -> values -> text (ITI TF-2 §3.18, 41-43, 51, 57, 61, 62, 86, 92).
+"""Bodies of the XDS.b transactions: elements -> values -> text (ITI TF-2 §3.18, 41-44, 51, 57, 61, 62, 86, 92).
 
 Readers raise `Refused` for what is against the schemas; what the metadata say is for the rules.
 """
@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 from xds import rim
 from xds.encodings import decode_base64
 from xds.findings import Catalogue, Finding, Refused, Severity, Where, shorten
+from xds.hl7v3 import ACKNOWLEDGEMENT, ADD, MERGE, REVISE, V3
 from xds.mtom import include, include_href
 from xds.rim import ObjectRef, RegistryObject, Slot
 from xds.vocabulary import LCM, QUERY, RIM, RS, SEVERITY_ERROR, SEVERITY_WARNING, XDSB, XOP
@@ -52,6 +53,11 @@ class Transaction:
     response: str
     mtom: bool = False
     other_answers: tuple[str, ...] = ()  # actions of answers that peers send too
+    more: tuple[tuple[str, str], ...] = ()  # further requests of the same transaction: action, body element
+
+    def requests(self) -> tuple[tuple[str, str], ...]:
+        """(action, body element) of every request."""
+        return (self.action, self.body), *self.more
 
 
 def _transaction(name: str, action: str, body: str, response: str, mtom: bool = False) -> Transaction:
@@ -71,6 +77,8 @@ TRANSACTIONS: Mapping[str, Transaction] = {row.name: row for row in (
     _transaction("ITI-41", "2007:ProvideAndRegisterDocumentSet-b", _PROVIDE, _DONE, mtom=True),
     _transaction("ITI-42", "2007:RegisterDocumentSet-b", _SUBMIT, _DONE),
     _transaction("ITI-43", "2007:RetrieveDocumentSet", _RETRIEVE, _RETRIEVED, mtom=True),
+    Transaction("ITI-44", f"{V3}:{ADD}", f"{V3}:{ACKNOWLEDGEMENT}", f"{{{V3}}}{ADD}", f"{{{V3}}}{ACKNOWLEDGEMENT}",
+                more=tuple((f"{V3}:{name}", f"{{{V3}}}{name}") for name in (REVISE, MERGE))),
     _transaction("ITI-51", "2009:MultiPatientStoredQuery", _ASK, _ANSWERED),
     _transaction("ITI-57", "2010:UpdateDocumentSet", _SUBMIT, _DONE),
     # IHE's toolkit expects an answer without "Entry"; IPF sends and expects the one with it.
@@ -82,16 +90,16 @@ TRANSACTIONS: Mapping[str, Transaction] = {row.name: row for row in (
     _transaction("ITI-86", "2017:RemoveDocuments", f"{{{RMD}}}RemoveDocumentsRequest", _DONE),
     _transaction("ITI-92", "2018:RestrictedUpdateDocumentSet", _SUBMIT, _DONE),
 )}
-_BY_ACTION = {row.action: row for row in TRANSACTIONS.values()}
+_BY_ACTION = {action: (row, body) for row in TRANSACTIONS.values() for action, body in row.requests()}
 
 
 def transaction_of(action: str, body: Element, offered: Container[str] = TRANSACTIONS) -> Transaction:
     """The transaction of an action among the names offered here; `Refused` when unknown or the body is another's."""
-    row = _BY_ACTION.get(action)
+    row, expected = _BY_ACTION.get(action, (None, ""))
     if row is None or row.name not in offered:
-        known = " | ".join(row.action for row in _BY_ACTION.values() if row.name in offered)
+        known = " | ".join(name for name, (other, _) in _BY_ACTION.items() if other.name in offered)
         raise Refused(ACTION_UNKNOWN.at(where(body, _BODY), expected=known, received=action))
-    _expect(body, row.body)
+    _expect(body, expected)
     return row
 
 

@@ -1,0 +1,281 @@
+"""Patient identity feed in HL7 v3: PRPA_IN201301UV02 and 201302UV02 -> values -> MCCI_IN000002UV01 (ITI TF-2 §3.44).
+
+Messages are deep; only what a registry needs is looked at, and everything else may stand there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import islice
+from uuid import uuid4
+
+from xds import feed
+from xds.feed import Feed, Told
+from xds.findings import Catalogue, Finding, Refused, Severity, Where, errors
+from xds.hl7 import CX, DTM
+from xds.xml import Element, clean, local_name, value_of, where
+
+RULES = Catalogue("xds")
+MESSAGE = RULES["V-V3-MESSAGE"]
+CONTENT = RULES["V-V3-CONTENT"]
+NOT_SERVED = RULES["V-V3-NOT-SERVED"]
+INTERACTION = RULES["V-V3-INTERACTION"]
+
+V3 = "urn:hl7-org:v3"
+ADD, REVISE, MERGE = "PRPA_IN201301UV02", "PRPA_IN201302UV02", "PRPA_IN201304UV02"
+ACKNOWLEDGEMENT = "MCCI_IN000002UV01"
+INTERACTIONS = "2.16.840.1.113883.1.6"  # HL7's own OID of interaction and trigger identifiers
+
+#: Appendix O.1.2 says CA and CE of an accept acknowledgement; peers (IPF) send and read the application's AA and AE.
+ACCEPTED, REFUSED = "AA", "AE"
+
+_V3 = "{" + V3 + "}"
+_BODY = "envelope"
+_LONGEST = 256  # characters of an identifier that an answer repeats
+_TO_PATIENT = ("controlActProcess", "subject", "registrationEvent", "subject1", "patient")
+
+
+@dataclass(frozen=True, slots=True)
+class II:
+    """An instance identifier: an OID or UUID, and what it was extended by."""
+
+    root: str = ""
+    extension: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Transmission wrapper (appendix O.1.1): what an answer repeats of a message, "" where it does not say."""
+
+    interaction: str = ""
+    id: II = II()
+    sender: II = II()
+    receiver: II = II()
+    processing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One acknowledgementDetail: E, W or I, code, text, places."""
+
+    type: str
+    code: str
+    text: str
+    locations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """An answer read: AA or AE (CA, CE of others), the id of the message answered, what was found."""
+
+    type: str
+    target: II
+    details: tuple[Detail, ...] = ()
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_header(body: Element) -> Header:
+    """The wrapper of a message, however broken the rest is."""
+    return Header(local_name(body)[:_LONGEST], _identifier(_first(body, "id")), _device(body, "sender"),
+                  _device(body, "receiver"), _attribute(_first(body, "processingCode"), "code"))
+
+
+def read_feed(body: Element) -> Feed:
+    """What an add or revise message tells of its patient; Refused for another message or one without identifiers."""
+    if body.tag == _V3 + MERGE:
+        raise Refused(NOT_SERVED.at(where(body, _BODY), expected=f"{ADD} | {REVISE}", received=MERGE))
+    if body.tag not in (_V3 + ADD, _V3 + REVISE):
+        raise Refused(MESSAGE.at(where(body, _BODY), expected=f"{ADD} | {REVISE} ({V3})", received=body.tag))
+    if not read_header(body).id.root:
+        raise Refused(CONTENT.at(where(body, _BODY), expected="id/@root", received="0", path="id"))
+    patient = _patient(body)
+    person = _only(patient, "patientPerson")
+    family, given = _name(person)
+    told = feed.make(
+        _identifiers(patient.iterchildren(_V3 + "id"), "patient/id"), family, given,
+        _told(_first(person, "birthTime"), "value"), _told(_first(person, "administrativeGenderCode"), "code"),
+        _identifiers((identity for other in person.iterchildren(_V3 + "asOtherIDs")
+                      for identity in other.iterchildren(_V3 + "id")), "asOtherIDs/id"), where(patient, _BODY))
+    return replace(told, warnings=(*told.warnings, *_interaction(body)))
+
+
+def _patient(body: Element) -> Element:
+    """The one patient of the message, step by step so that what is missing has a name."""
+    element = body
+    for name in _TO_PATIENT:
+        element = _only(element, name)
+    return element
+
+
+def _only(parent: Element, name: str) -> Element:
+    found = list(parent.iterchildren(_V3 + name))
+    if len(found) != 1:
+        raise Refused(CONTENT.at(where(parent, _BODY), expected=f"{name} (1)", received=len(found), path=name))
+    return found[0]
+
+
+def _interaction(body: Element) -> list[Finding]:
+    """Whether interactionId repeats the name of the message (table 3.44.4.1.2-2)."""
+    element = _first(body, "interactionId")
+    said = _attribute(element, "extension")
+    if said == local_name(body):
+        return []
+    return [INTERACTION.at(where(body if element is None else element, _BODY), expected=local_name(body),
+                           received=said)]
+
+
+def _identifiers(elements: Iterable[Element], path: str) -> list[str | Finding]:
+    """CX texts of identifiers; one that says by nullFlavor that it is none is passed over."""
+    found = list(islice((item for item in elements if item.get("nullFlavor") is None), feed.MOST_IDS + 1))
+    if len(found) > feed.MOST_IDS:
+        raise Refused(CONTENT.at(Where(_BODY, path=path), expected=f"≤ {feed.MOST_IDS}", received=f"> {feed.MOST_IDS}",
+                                 path=path))
+    return [feed.identifier(item.get("extension", "").strip(), item.get("root", "").strip(),
+                            Where(_BODY, item.sourceline or 0, path=path)) for item in found]
+
+
+def _name(person: Element) -> tuple[Told, Told]:
+    """Family and given of the legal name, else of the first one; of several families that of birth (qualifier BR)."""
+    names = [item for item in person.iterchildren(_V3 + "name") if item.get("nullFlavor") is None]
+    chosen = next((item for item in names if "L" in item.get("use", "").split()), names[0] if names else None)
+    if chosen is None:
+        return Told(), Told()
+    families = list(chosen.iterchildren(_V3 + "family"))
+    birth = next((item for item in families if "BR" in item.get("qualifier", "").split()), None)
+    return _told(birth if birth is not None else _first(chosen, "family")), _told(_first(chosen, "given"))
+
+
+def _told(element: Element | None, attribute: str = "") -> Told:
+    if element is None or element.get("nullFlavor") is not None:
+        return Told()
+    return Told(element.get(attribute, "") if attribute else value_of(element), where(element, _BODY))
+
+
+def _device(body: Element, role: str) -> II:
+    function = _first(body, role)
+    device = _first(function, "device") if function is not None else None
+    return _identifier(_first(device, "id")) if device is not None else II()
+
+
+def _identifier(element: Element | None) -> II:
+    return II(_attribute(element, "root"), _attribute(element, "extension"))
+
+
+def _attribute(element: Element | None, name: str) -> str:
+    return "" if element is None else element.get(name, "").strip()[:_LONGEST]
+
+
+def _first(parent: Element, name: str) -> Element | None:
+    return next(parent.iterchildren(_V3 + name), None)
+
+
+def read_acknowledgement(body: Element) -> Acknowledgement:
+    """An answer, ours or another server's; Refused when it is none."""
+    if body.tag != _V3 + ACKNOWLEDGEMENT:
+        raise Refused(MESSAGE.at(where(body, _BODY), expected=f"{ACKNOWLEDGEMENT} ({V3})", received=body.tag))
+    element = _only(body, "acknowledgement")
+    target = _first(element, "targetMessage")
+    return Acknowledgement(
+        _attribute(_first(element, "typeCode"), "code") or _attribute(element, "typeCode"),
+        _identifier(_first(target, "id")) if target is not None else II(),
+        tuple(map(_detail, element.iterchildren(_V3 + "acknowledgementDetail"))))
+
+
+def _detail(element: Element) -> Detail:
+    text = _first(element, "text")
+    return Detail(_attribute(element, "typeCode"), _attribute(_first(element, "code"), "code"),
+                  "" if text is None else value_of(text),
+                  tuple(value_of(item) for item in element.iterchildren(_V3 + "location")))
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+_TYPES = {Severity.ERROR: "E", Severity.WARNING: "W", Severity.INFO: "I"}
+
+
+def write_acknowledgement(header: Header, findings: Sequence[Finding], at: datetime | None = None) -> str:
+    """The answer to a message: AA, or AE with an error among the findings; each finding a detail (appendix O.1.2).
+
+    `at` is when it was answered (with its zone), None where nobody knows. What the message did not say of itself is
+    said to be unknown (nullFlavor).
+    """
+    code = REFUSED if errors(findings) else ACCEPTED
+    wrapper = _wrapper(ACKNOWLEDGEMENT, header.receiver, header.sender, header.processing, "NE", II(str(uuid4())), at)
+    return (f'<{ACKNOWLEDGEMENT} xmlns="{V3}" ITSVersion="XML_1.0">{wrapper}'
+            f'<acknowledgement><typeCode code="{code}"/><targetMessage>{_write_ii(header.id)}</targetMessage>'
+            f"{''.join(map(_write_detail, findings))}</acknowledgement></{ACKNOWLEDGEMENT}>")
+
+
+def write_feed(told: Feed, header: Header, at: datetime) -> str:
+    """An add or revise message (`header.interaction`), as a source sends it (ITI TF-2 §3.44.4.1.2)."""
+    name = header.interaction
+    trigger = name.replace("_IN", "_TE")
+    wrapper = _wrapper(name, header.sender, header.receiver, header.processing, "AL", header.id, at)
+    return (f'<{name} xmlns="{V3}" ITSVersion="XML_1.0">{wrapper}'
+            f'<controlActProcess classCode="CACT" moodCode="EVN"><code code="{trigger}" codeSystem="{INTERACTIONS}"/>'
+            '<subject typeCode="SUBJ"><registrationEvent classCode="REG" moodCode="EVN"><id nullFlavor="NA"/>'
+            f'<statusCode code="active"/><subject1 typeCode="SBJ">{_write_patient(told)}</subject1>'
+            f'<custodian typeCode="CST"><assignedEntity classCode="ASSIGNED">{_write_ii(header.sender)}'
+            f"</assignedEntity></custodian></registrationEvent></subject></controlActProcess></{name}>")
+
+
+def _wrapper(interaction: str, sender: II, receiver: II, processing: str, accept: str, identity: II,
+             at: datetime | None) -> str:
+    """Transmission wrapper of a message (appendix O.1.1, O.1.2); receiver before sender, as the schemas have it."""
+    time = f'value="{DTM.of(at)}"' if at else 'nullFlavor="NI"'
+    return (f'{_write_ii(identity)}<creationTime {time}/><interactionId root="{INTERACTIONS}" '
+            f'extension="{clean(interaction)}"/><processingCode code="{clean(processing or "P")}"/>'
+            f'<processingModeCode code="T"/><acceptAckCode code="{accept}"/>'
+            f"{_write_device('receiver', 'RCV', receiver)}{_write_device('sender', 'SND', sender)}")
+
+
+def _write_device(role: str, code: str, identity: II) -> str:
+    return (f'<{role} typeCode="{code}"><device classCode="DEV" determinerCode="INSTANCE">{_write_ii(identity)}'
+            f"</device></{role}>")
+
+
+def _write_ii(identity: II) -> str:
+    if not identity.root:
+        return '<id nullFlavor="NI"/>'
+    extension = f' extension="{clean(identity.extension)}"' if identity.extension else ""
+    return f'<id root="{clean(identity.root)}"{extension}/>'
+
+
+def _write_detail(finding: Finding) -> str:
+    shown = finding.as_dict()
+    text = f"{shown['fr']} {shown['hint']} — {shown['en']} {shown['hint_en']} [{shown['code']}, {shown['clause']}]"
+    location = f"<location>{clean(finding.where.path)}</location>" if finding.where.path else ""
+    return (f'<acknowledgementDetail typeCode="{_TYPES[finding.severity]}"><code code="{clean(finding.code)}" '
+            f'codeSystemName="Volet"/><text>{clean(" ".join(text.split()))}</text>{location}</acknowledgementDetail>')
+
+
+def _write_patient(told: Feed) -> str:
+    identifiers = "".join(_write_ii(_of_cx(item)) for item in told.identifiers)
+    provider = _of_cx(told.identifiers[0]).root
+    name = "".join(f"<{tag}>{clean(text)}</{tag}>" for tag, text in (("given", told.given), ("family", told.family))
+                   if text)
+    gender = f'<administrativeGenderCode code="{_GENDERS[told.sex]}"/>' if told.sex else ""
+    birth = f'<birthTime value="{clean(told.birth_date)}"/>' if told.birth_date else ""
+    return (f'<patient classCode="PAT">{identifiers}<statusCode code="active"/>'
+            f'<patientPerson classCode="PSN" determinerCode="INSTANCE"><name use="L">{name}</name>{gender}{birth}'
+            f"{''.join(map(_write_other, told.others))}</patientPerson>"
+            f'<providerOrganization classCode="ORG" determinerCode="INSTANCE"><id root="{clean(provider)}"/>'
+            '<contactParty classCode="CON"/></providerOrganization></patient>')
+
+
+_GENDERS = {"M": "M", "F": "F", "U": "UN"}
+
+
+def _write_other(cx: str) -> str:
+    identity = _of_cx(cx)
+    return (f'<asOtherIDs classCode="PAT">{_write_ii(identity)}<scopingOrganization classCode="ORG" '
+            f'determinerCode="INSTANCE"><id root="{clean(identity.root)}"/></scopingOrganization></asOtherIDs>')
+
+
+def _of_cx(cx: str) -> II:
+    parsed = CX.parse(cx)
+    return II(parsed.authority.universal_id, parsed.id)
