@@ -89,6 +89,10 @@ class Caller:
     `national_id` is the NameID (proved in direct mode, asserted by the structure in indirect mode); `patient` the
     resource-id of the VIHF as a CX, "" when the transaction names none. `identity` is None only under a profile that
     asks for no VIHF. `findings` holds warnings to be journalled.
+
+    An assertion of XUA (ITI-40) also says: `issuer`, who vouches; `alias`, the user's name here (SPProvidedID);
+    `organisation`; `community`, the home community; `purpose` as code^^system; `consents`, documents and policies that
+    the patient acknowledged.
     """
 
     identity: Identity | None = None
@@ -106,4 +110,10 @@ class Caller:
     secret_connection: bool = False
     software: str = ""
     assertion_id: str = ""
+    issuer: str = ""
+    alias: str = ""
+    organisation: str = ""
+    community: str = ""
+    purpose: str = ""
+    consents: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = field(default=())

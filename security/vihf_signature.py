@@ -1,5 +1,9 @@
 """The one assertion of a message, and proof of who signed it: Header element -> signed bytes, signer.
 
+    lone_assertion     of the whole envelope, serialised alone
+    verify_signature   a VIHF: the certificate in its KeyInfo, chain first
+    examine, content   the two halves of the same, for whoever knows the signer's key otherwise (security.xua)
+
 What blocks signature wrapping: exactly one Security header and one Assertion in the whole envelope; the assertion is
 serialised alone and nothing of the original tree is looked at again; the signature is its direct child where the SAML
 schema puts it; one Reference, to the assertion's own ID, with two transforms known in advance; every algorithm by
@@ -25,6 +29,7 @@ from security.xmldsig import (
     DS,
     ENVELOPED,
     EXC,
+    EXC_COMMENTS,
     Verifier,
     children,
     decode,
@@ -72,6 +77,26 @@ class Signed:
     signer: Identity
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a signature may look like besides. `open_key`: any KeyInfo or none, for the key is not taken from it, and
+    comments kept in SignedInfo, whose every element is checked.
+    """
+
+    allow_sha1: bool = False
+    open_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """An assertion of the right form, nothing proved yet: its tree, its ID, the one certificate of its KeyInfo."""
+
+    raw: bytes
+    root: Element
+    identity: str
+    certificate: x509.Certificate | None
+
+
 def lone_assertion(header: Element | None) -> bytes:
     """The assertion of a message, serialised alone; `header` is the Header element in its envelope."""
     if header is None:
@@ -91,11 +116,32 @@ def lone_assertion(header: Element | None) -> bytes:
 
 def verify_signature(raw: bytes, trust: Verifier, at: datetime, allow_sha1: bool = False) -> Signed:
     """Check the signature of a lone assertion, chain first; `Refused` unless everything holds."""
+    examined = examine(raw, Form(allow_sha1))
+    certificate = examined.certificate
+    assert certificate is not None
+    signer = trust.verify(certificate, Purpose.SIGNATURE, at)
+    return Signed(content(examined, certificate, at, allow_sha1), certificate, signer)
+
+
+def examine(raw: bytes, form: Form) -> Examined:
+    """The form of a lone assertion and of its signature; `Refused` unless every part is one that we know."""
     root = parse(raw, "VIHF", MAX_ASSERTION)
     identity = _check_ids(root)
-    certificate = _check_form(_signature_of(root), identity, allow_sha1)
-    signer = trust.verify(certificate, Purpose.SIGNATURE, at)
-    return Signed(_verified(raw, certificate, identity, at, allow_sha1), certificate, signer)
+    return Examined(raw, root, identity, _check_form(_signature_of(root), identity, form))
+
+
+def content(examined: Examined, certificate: x509.Certificate, at: datetime, allow_sha1: bool = False) -> bytes:
+    """Canonical bytes that the certificate's key signed; `Refused` when it did not. The certificate is trusted."""
+    try:
+        result = XMLVerifier().verify(examined.raw, x509_cert=certificate, id_attribute="ID",
+                                      expect_config=_configuration(at, allow_sha1))
+    except Exception as error:  # whatever the library trips over, nothing was proved
+        raise Refused(SIGNATURE.at(Where("VIHF"), received=str(error) or type(error).__name__)) from error
+    signed = None if isinstance(result, list) else result.signed_xml
+    if (isinstance(result, list) or signed is None or signed.tag != _ASSERTION
+            or signed.get("ID") != examined.identity):
+        raise Refused(SIGNATURE.at(Where("VIHF"), received="–"))
+    return result.signed_data
 
 
 def _check_actor(security: Element) -> None:
@@ -128,37 +174,38 @@ def _signature_of(root: Element) -> Element:
     if not signatures:
         raise Refused(UNSIGNED.at(where(root, "VIHF")))
     if children(root)[1:2] != signatures:
-        raise Refused(POSITION.at(where(signatures[-1], "VIHF"), received=len(signatures)))
+        raise Refused(POSITION.at(where(signatures[-1], "VIHF"), expected=1, received=len(signatures)))
     return signatures[0]
 
 
-def _check_form(signature: Element, identity: str, allow_sha1: bool) -> x509.Certificate:
-    """The signer's certificate, once every part of the signature is one that we know."""
-    signed_info, value, key_info = _exactly(signature, "SignedInfo", "SignatureValue", "KeyInfo")
-    method, digest_method, digest_value = _check_signed_info(signed_info, identity)
-    for element in (value, digest_value):
+def _check_form(signature: Element, identity: str, form: Form) -> x509.Certificate | None:
+    """The signer's certificate, once every part of the signature is one that we know; None only with an open key."""
+    names = ["SignedInfo", "SignatureValue", "KeyInfo"]
+    held = _exactly(signature, *names[:2 if form.open_key and len(children(signature)) < len(names) else 3])
+    method, digest_method, digest_value = _check_signed_info(held[0], identity, form)
+    for element in (held[1], digest_value):
         if decode(leaf_text(element)) is None:
             raise Refused(SHAPE.at(where(element, "VIHF"), expected="base64", received=element.text or "–"))
-    _allow(method, signature_methods(allow_sha1))
-    _allow(digest_method, digest_methods(allow_sha1))
-    certificate = key_info_certificate(key_info)
-    if certificate is None:
-        raise Refused(KEY_INFO.at(where(key_info, "VIHF"), expected="X509Data/X509Certificate",
-                                  received=_held(key_info)))
+    _allow(method, signature_methods(form.allow_sha1))
+    _allow(digest_method, digest_methods(form.allow_sha1))
+    certificate = key_info_certificate(held[2]) if len(held) == len(names) else None
+    if certificate is None and not form.open_key:
+        raise Refused(KEY_INFO.at(where(held[2], "VIHF"), expected="X509Data/X509Certificate",
+                                  received=_held(held[2])))
     return certificate
 
 
-def _check_signed_info(signed_info: Element, identity: str) -> tuple[Element, Element, Element]:
+def _check_signed_info(signed_info: Element, identity: str, form: Form) -> tuple[Element, Element, Element]:
     """SignatureMethod, DigestMethod and DigestValue of a SignedInfo of the one form accepted."""
     c14n, method, reference = _exactly(signed_info, "CanonicalizationMethod", "SignatureMethod", "Reference")
-    _exclusive(c14n)
+    _exclusive(c14n, (EXC, EXC_COMMENTS) if form.open_key else (EXC,))
     if reference.get("URI") != f"#{identity}":
         raise Refused(REFERENCE.at(where(reference, "VIHF"), expected=f"#{identity}", received=reference.get("URI")))
     transforms, digest_method, digest_value = _exactly(reference, "Transforms", "DigestMethod", "DigestValue")
     enveloped, exclusive = _exactly(transforms, "Transform", "Transform", rule=TRANSFORM)
     if enveloped.get("Algorithm") != ENVELOPED or len(enveloped):
         raise Refused(TRANSFORM.at(where(enveloped, "VIHF"), expected=ENVELOPED, received=enveloped.get("Algorithm")))
-    _exclusive(exclusive)
+    _exclusive(exclusive, (EXC,))
     return method, digest_method, digest_value
 
 
@@ -170,8 +217,8 @@ def _exactly(element: Element, *expected: str, rule: Rule = SHAPE) -> list[Eleme
     return found
 
 
-def _exclusive(element: Element) -> None:
-    if element.get("Algorithm") != EXC or prefix_list(element) is None:
+def _exclusive(element: Element, accepted: tuple[str, ...]) -> None:
+    if element.get("Algorithm") not in accepted or prefix_list(element) is None:
         raise Refused(TRANSFORM.at(where(element, "VIHF"), expected=EXC, received=element.get("Algorithm")))
 
 
@@ -184,19 +231,6 @@ def _allow(element: Element, accepted: frozenset[str]) -> None:
 
 def _held(element: Element) -> str:
     return ", ".join(map(local_name, children(element))) or "–"
-
-
-def _verified(raw: bytes, certificate: x509.Certificate, identity: str, at: datetime, allow_sha1: bool) -> bytes:
-    """Canonical bytes that the certificate's key signed."""
-    try:
-        result = XMLVerifier().verify(raw, x509_cert=certificate, id_attribute="ID",
-                                      expect_config=_configuration(at, allow_sha1))
-    except Exception as error:  # whatever the library trips over, nothing was proved
-        raise Refused(SIGNATURE.at(Where("VIHF"), received=str(error) or type(error).__name__)) from error
-    signed = None if isinstance(result, list) else result.signed_xml
-    if isinstance(result, list) or signed is None or signed.tag != _ASSERTION or signed.get("ID") != identity:
-        raise Refused(SIGNATURE.at(Where("VIHF"), received="–"))
-    return result.signed_data
 
 
 def _configuration(at: datetime, allow_sha1: bool) -> SignatureConfiguration:
