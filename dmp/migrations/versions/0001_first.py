@@ -11,6 +11,17 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the tables."""
+    _make_authorisation()
+    _make_record()
+
+
+def downgrade() -> None:
+    """Drop the tables, and their indexes with them."""
+    op.drop_table("record")
+    op.drop_table("authorisation")
+
+
+def _make_authorisation() -> None:
     op.create_table(
         "authorisation",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -23,6 +34,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("patient_id", "professional"),
         sqlite_with_rowid=False,
     )
+
+
+def _make_record() -> None:
     op.create_table(
         "record",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -35,9 +49,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("patient_id"),
         sqlite_with_rowid=False,
     )
-
-
-def downgrade() -> None:
-    """Drop the tables."""
-    op.drop_table("record")
-    op.drop_table("authorisation")

@@ -11,6 +11,17 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the tables."""
+    _make_assertion_seen()
+    _make_exchange()
+
+
+def downgrade() -> None:
+    """Drop the tables, and their indexes with them."""
+    op.drop_table("exchange")
+    op.drop_table("assertion_seen")
+
+
+def _make_assertion_seen() -> None:
     op.create_table(
         "assertion_seen",
         sa.Column("key", sa.LargeBinary(length=32), nullable=False),
@@ -18,6 +29,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index("assertion_seen_until", "assertion_seen", ["until"], unique=False)
+
+
+def _make_exchange() -> None:
     op.create_table(
         "exchange",
         sa.Column("id", sa.BigInteger(), nullable=False),
@@ -41,11 +55,3 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("exchange_at", "exchange", ["at"], unique=False)
-
-
-def downgrade() -> None:
-    """Drop the tables."""
-    op.drop_index("exchange_at", table_name="exchange")
-    op.drop_table("exchange")
-    op.drop_index("assertion_seen_until", table_name="assertion_seen")
-    op.drop_table("assertion_seen")

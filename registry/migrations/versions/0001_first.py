@@ -11,6 +11,35 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the tables."""
+    _make_association()
+    _make_code()
+    _make_document()
+    _make_folder()
+    _make_identifier_claim()
+    _make_object_code()
+    _make_object_text()
+    _make_outbox()
+    _make_patient()
+    _make_patient_identifier()
+    _make_submission_set()
+
+
+def downgrade() -> None:
+    """Drop the tables, and their indexes with them."""
+    op.drop_table("submission_set")
+    op.drop_table("patient_identifier")
+    op.drop_table("patient")
+    op.drop_table("outbox")
+    op.drop_table("object_text")
+    op.drop_table("object_code")
+    op.drop_table("identifier_claim")
+    op.drop_table("folder")
+    op.drop_table("document")
+    op.drop_table("code")
+    op.drop_table("association")
+
+
+def _make_association() -> None:
     op.create_table(
         "association",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -32,6 +61,9 @@ def upgrade() -> None:
     )
     op.create_index("association_source", "association", ["patient_id", "source"], unique=False)
     op.create_index("association_target", "association", ["patient_id", "target"], unique=False)
+
+
+def _make_code() -> None:
     op.create_table(
         "code",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -40,6 +72,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("code", "scheme"),
     )
+
+
+def _make_document() -> None:
     op.create_table(
         "document",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -77,6 +112,9 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("document_found", "document", ["patient_id", "status", "creation_time"], unique=False)
+
+
+def _make_folder() -> None:
     op.create_table(
         "folder",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -95,6 +133,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("patient_id", "id"),
         sqlite_with_rowid=False,
     )
+
+
+def _make_identifier_claim() -> None:
     op.create_table(
         "identifier_claim",
         sa.Column("key", sa.LargeBinary(length=16), nullable=False),
@@ -105,6 +146,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key", "slot"),
         sqlite_with_rowid=False,
     )
+
+
+def _make_object_code() -> None:
     op.create_table(
         "object_code",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -115,6 +159,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("patient_id", "object_id", "kind", "code"),
         sqlite_with_rowid=False,
     )
+
+
+def _make_object_text() -> None:
     op.create_table(
         "object_text",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -126,6 +173,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("patient_id", "object_id", "kind", "position"),
         sqlite_with_rowid=False,
     )
+
+
+def _make_outbox() -> None:
     op.create_table(
         "outbox",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -136,6 +186,9 @@ def upgrade() -> None:
         sa.Column("payload", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("patient_id", "id"),
     )
+
+
+def _make_patient() -> None:
     op.create_table(
         "patient",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -148,6 +201,9 @@ def upgrade() -> None:
         sa.Column("created", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+
+
+def _make_patient_identifier() -> None:
     op.create_table(
         "patient_identifier",
         sa.Column("authority", sa.String(length=128), nullable=False),
@@ -156,6 +212,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("authority", "value"),
     )
     op.create_index(op.f("ix_patient_identifier_patient_id"), "patient_identifier", ["patient_id"], unique=False)
+
+
+def _make_submission_set() -> None:
     op.create_table(
         "submission_set",
         sa.Column("patient_id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -178,23 +237,3 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_index("submission_set_found", "submission_set", ["patient_id", "submission_time"], unique=False)
-
-
-def downgrade() -> None:
-    """Drop the tables."""
-    op.drop_index("submission_set_found", table_name="submission_set")
-    op.drop_table("submission_set")
-    op.drop_index(op.f("ix_patient_identifier_patient_id"), table_name="patient_identifier")
-    op.drop_table("patient_identifier")
-    op.drop_table("patient")
-    op.drop_table("outbox")
-    op.drop_table("object_text")
-    op.drop_table("object_code")
-    op.drop_table("identifier_claim")
-    op.drop_table("folder")
-    op.drop_index("document_found", table_name="document")
-    op.drop_table("document")
-    op.drop_table("code")
-    op.drop_index("association_target", table_name="association")
-    op.drop_index("association_source", table_name="association")
-    op.drop_table("association")
