@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from xds import contracts
 
 
-def answer(service: str, address: str, arguments: Mapping[str, str]) -> str | bytes | None:
+def answer(service: str, address: str, arguments: Mapping[str, str]) -> str | None:
     """The document asked for, None when nothing served is."""
     names = {name.lower() for name in arguments}
+    schemas = f"{address}?xsd="
     if "wsdl" in names:
-        return contracts.wsdl(service, address, f"{address}?xsd=")
+        return contracts.wsdl(service, address, schemas)
     if "xsd" in names:
-        return contracts.schema(arguments.get("xsd", ""))
+        return contracts.schema(arguments.get("xsd", ""), schemas)
     return None
