@@ -20,7 +20,10 @@ from tests.registry.samples import DOMAIN, OTHER, PATIENT
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database file as `migrate` leaves it, with the two patients: copied by each test that wants one."""
-    path = tmp_path_factory.mktemp("migrated") / "volet.db"
+    return make_migrated(tmp_path_factory.mktemp("migrated") / "volet.db")
+
+
+def make_migrated(path: Path) -> Path:
     database = Database(f"sqlite:///{path}")
     for room in ("registry", "dmp"):
         database.migrate(room)
