@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
+from volet import mllp
 from volet.app import create_app
 from volet.assembly import build, migrate
 from volet.settings import Settings, address
@@ -72,9 +74,13 @@ class Listener(BaseApplication):  # type: ignore[misc]
 def serve(settings: Settings, ready: Callable[[], None]) -> int:
     """Migrate, start all listeners, wait; returns the exit status. `ready` is called once they are started."""
     migrate(settings)
-    build(settings).close()  # what would fail in every worker fails here, once, with its reason
+    server = build(settings)  # what would fail in every worker fails here, once, with its reason
+    server.repository.store.sweep()
+    server.close()
     children = [multiprocessing.Process(target=_run, args=(bind, settings, tls), name=bind)
                 for bind, tls in _addresses(settings)]
+    if settings.mllp:
+        children.append(multiprocessing.Process(target=_run_mllp, args=(settings,), name=settings.mllp))
     for child in children:
         child.start()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,6 +126,21 @@ def _run(bind: str, settings: Settings, tls: bool) -> None:
     _die_with_parent()
     sys.argv = ["volet"]
     Listener(bind, settings, tls).run()
+
+
+def _run_mllp(settings: Settings) -> None:
+    """The patient feed of HL7 v2 (ITI-8), until the parent says that it is enough."""
+    os.setsid()
+    _die_with_parent()
+    enough = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: enough.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    server = build(settings)
+    host, port = address(settings.mllp)
+    listener = mllp.serve(host, port, mllp.feed_handler(server.services, server.journal))
+    enough.wait()
+    listener.close(GRACE)
+    server.close()
 
 
 def _die_with_parent() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 
 from journal.exchanges import Exchange
 from registry import transactions
+from registry.identity import iti44
 from registry.requirements import RULES as REGISTRY_RULES
 from registry.transactions import Services
 from repository.provide import iti41
@@ -29,6 +30,7 @@ from volet.assembly import Server
 from volet.settings import ProfileName
 from xds import soap
 from xds.answers import Answer, failure, is_fault
+from xds.contracts import SERVICES
 from xds.findings import Catalogue, Finding, Refused, Where
 from xds.messages import Transaction, transaction_of
 from xds.mtom import write_related
@@ -72,6 +74,7 @@ def _registry(story: Callable[[Element, Caller, Exchange, Services], Answer]) ->
 
 HANDLERS: Mapping[str, Handler] = {
     **{name: _registry(story) for name, story in transactions.STORIES.items()},
+    "ITI-44": _registry(iti44),
     "ITI-41": lambda envelope, message, exchange, server: iti41(envelope.body, message, exchange.caller, exchange,
                                                                 server.repository),
     "ITI-43": lambda envelope, _, exchange, server: iti43(envelope.body, exchange.caller, exchange,
@@ -79,10 +82,6 @@ HANDLERS: Mapping[str, Handler] = {
     "ITI-86": lambda envelope, _, exchange, server: iti86(envelope.body, exchange.caller, exchange,
                                                           server.repository),
 }
-
-#: What each service offers, by its name in the address
-SERVICES: Mapping[str, tuple[str, ...]] = {"registry": tuple(transactions.STORIES),
-                                           "repository": ("ITI-41", "ITI-43", "ITI-86")}
 
 
 @dataclass(slots=True)
@@ -92,6 +91,7 @@ class _Outcome:
     multipart: bool
     transaction: Transaction | None = None
     relates_to: str = ""
+    body: Element | None = None
     answer: Answer | None = None
     findings: list[Finding] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ def _story(request: Request, service: str, server: Server, exchange: Exchange, o
             envelope = _read_envelope(message, outcome)
             exchange.action, exchange.message_id = envelope.action, envelope.message_id
             outcome.transaction = transaction_of(envelope.action, envelope.body, SERVICES[service])
-        exchange.name = outcome.transaction.name
+        exchange.name, outcome.body = outcome.transaction.name, envelope.body
         outcome.multipart = outcome.transaction.mtom
         with exchange.step("security"):
             certificate = load_certificate(request.certificate) if request.certificate else None
@@ -185,7 +185,8 @@ def _response(outcome: _Outcome, exchange: Exchange) -> Response:
         fault = soap.write_fault(outcome.findings, outcome.relates_to)
         exchange.response = fault
         return _package(fault, (), "", outcome.multipart, soap.http_status_of(outcome.findings))
-    return _envelope(outcome, failure(outcome.transaction, outcome.findings), exchange)
+    refusal = failure(outcome.transaction, outcome.findings, outcome.body, datetime.now(UTC))
+    return _envelope(outcome, refusal, exchange)
 
 
 def _envelope(outcome: _Outcome, answer: Answer, exchange: Exchange) -> Response:

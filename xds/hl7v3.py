@@ -29,7 +29,7 @@ ACKNOWLEDGEMENT = "MCCI_IN000002UV01"
 INTERACTIONS = "2.16.840.1.113883.1.6"  # HL7's own OID of interaction and trigger identifiers
 
 #: Appendix O.1.2 says CA and CE of an accept acknowledgement; peers (IPF) send and read the application's AA and AE.
-ACCEPTED, REFUSED = "AA", "AE"
+ACCEPTED, REFUSED = "CA", "CE"
 
 _V3 = "{" + V3 + "}"
 _BODY = "envelope"

@@ -166,7 +166,7 @@ def test_iti44(services, interaction):
     answer = identity.iti44(body_of(interaction=interaction), Caller(), exchange, services)
     body = parse(answer.body.encode())
     assert body.tag == TRANSACTIONS["ITI-44"].response
-    assert hl7v3.read_acknowledgement(body) == hl7v3.Acknowledgement("AA", HEADER.id)
+    assert hl7v3.read_acknowledgement(body) == hl7v3.Acknowledgement("CA", HEADER.id)
     assert hl7v3.read_header(body).receiver == HEADER.sender
     assert traits(find(services, STRANGER)) == ("NOUVEAU", "SACHA", "19991231", "M")
     assert exchange.patient == NEW.identifiers[0]
@@ -180,7 +180,7 @@ def test_iti44_with_warnings(services):
     answer = identity.iti44(body_of(told), Caller(), exchange, with_authorities(services, INS))
     read = hl7v3.read_acknowledgement(parse(answer.body.encode()))
     assert (read.type, [(detail.type, detail.code) for detail in read.details]) == (
-        "AA", [("W", "V-REG-IDENTITY-KEPT-OUT")])
+        "CA", [("W", "V-REG-IDENTITY-KEPT-OUT")])
     assert verdict_of(exchange.findings) == "warned"
     assert find(services, cx("2", LOCAL)) is None
 

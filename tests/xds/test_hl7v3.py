@@ -239,7 +239,7 @@ def written(findings: list[Finding], header: Header = HEADER, at: datetime | Non
 def test_an_acceptance():
     body = written([])
     read = hl7v3.read_acknowledgement(body)
-    assert read == hl7v3.Acknowledgement("AA", HEADER.id)
+    assert read == hl7v3.Acknowledgement("CA", HEADER.id)
     answer = read_header(body)
     assert (answer.sender, answer.receiver, answer.processing) == (HEADER.receiver, HEADER.sender, "T")
     assert answer.id.root != HEADER.id.root
@@ -248,7 +248,7 @@ def test_an_acceptance():
 
 def test_a_refusal_says_what_is_wrong_in_both_languages():
     read = hl7v3.read_acknowledgement(written([ABSENT, SEX]))
-    assert (read.type, read.target) == ("AE", HEADER.id)
+    assert (read.type, read.target) == ("CE", HEADER.id)
     assert [(detail.type, detail.code) for detail in read.details] == [
         ("E", "V-FEED-IDENTIFIER-ABSENT"), ("W", "V-FEED-SEX")]
     assert ABSENT.fr in read.details[0].text
@@ -258,13 +258,13 @@ def test_a_refusal_says_what_is_wrong_in_both_languages():
 
 
 def test_a_warning_does_not_refuse():
-    assert hl7v3.read_acknowledgement(written([SEX])).type == "AA"
+    assert hl7v3.read_acknowledgement(written([SEX])).type == "CA"
 
 
 def test_what_the_message_did_not_say_is_said_to_be_unknown():
     body = written([ABSENT], Header(), None)
     assert body.xpath("count(//*[@nullFlavor='NI'])") == 4  # time, both devices, the message answered
-    assert hl7v3.read_acknowledgement(body).type == "AE"
+    assert hl7v3.read_acknowledgement(body).type == "CE"
 
 
 @given(printable, printable, st.text(max_size=10))
@@ -318,4 +318,4 @@ def test_a_failure_of_the_transaction_is_an_acknowledgement():
     assert hl7v3.read_acknowledgement(body).target == HEADER.id
     unknown = parse(failure(transaction, [ABSENT]).body.encode())
     assert hl7v3.read_acknowledgement(unknown) == hl7v3.Acknowledgement(
-        "AE", II(), hl7v3.read_acknowledgement(body).details)
+        "CE", II(), hl7v3.read_acknowledgement(body).details)
