@@ -28,7 +28,7 @@ ADD, REVISE, MERGE = "PRPA_IN201301UV02", "PRPA_IN201302UV02", "PRPA_IN201304UV0
 ACKNOWLEDGEMENT = "MCCI_IN000002UV01"
 INTERACTIONS = "2.16.840.1.113883.1.6"  # HL7's own OID of interaction and trigger identifiers
 
-#: Appendix O.1.2 says CA and CE of an accept acknowledgement; peers (IPF) send and read the application's AA and AE.
+#: Accept acknowledgements of appendix O.1.2; some peers (IPF) send the application's AA and AE, which are read as well.
 ACCEPTED, REFUSED = "CA", "CE"
 
 _V3 = "{" + V3 + "}"
