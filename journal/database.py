@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,8 @@ class Database:
             return
         raw = connection.connection.dbapi_connection
         if raw is not None:
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            with suppress(sqlite3.Error):  # the transaction is committed; a log that stays long does not undo it
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class _WriterLock:

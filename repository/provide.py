@@ -73,18 +73,23 @@ def iti41(body: Element, message: Message, caller: Caller, exchange: Exchange, r
 
 def keep_and_register(submission: Submission, documents: Mapping[str, Received], exchange: Exchange,
                       repository: Repository) -> Registered:
-    """Documents first, durably, then one database transaction; what a refusal or a repeat left is removed again."""
+    """Documents first, durably, then one database transaction; what a refusal or a repeat left is removed again.
+
+    After any other error nobody knows whether the transaction took place: the documents stay, for an entry without its
+    document would be worse than a document without its entry, which `volet verify` finds.
+    """
     services = repository.services
     with exchange.step("repository"):
         stored = keep(documents, repository.store)
-    registered = None
     try:
         with exchange.step("registry"):
             complete = with_documents(submission, stored, services.profile.domain.repository_unique_id)
             registered = register(services.registry, complete, stored, services.profile.accept_repeat)
-    finally:
-        if registered is None or registered.repeated:
-            _forget(stored.values(), repository.store)
+    except Refused:
+        _forget(stored.values(), repository.store)
+        raise
+    if registered.repeated:
+        _forget(stored.values(), repository.store)
     return registered
 
 

@@ -16,10 +16,12 @@ from xds.findings import Catalogue, Finding, Refused, Where
 from xds.media import parse_content_type
 from xds.mtom import DEFAULT_LIMITS, Limits, PartData, PartEnd, PartStart, Reader
 from xds.soap import read_message
-from xds.xml import MAX_BYTES, TOO_LARGE
+from xds.xml import LIMIT, MAX_BYTES, TOO_LARGE
 
 NOT_GZIP = Catalogue("repository")["V-REP-NOT-GZIP"]
 IN_MEMORY = 1024 * 1024  # bytes; a part that grows beyond goes to a temporary file
+#: Tags, and attributes, of one envelope: as a tree each costs a hundred bytes and more, whatever it cost its sender
+MAX_MARKUP = 300_000
 _CHUNK = 64 * 1024
 
 
@@ -39,8 +41,12 @@ class Received:
                    hashlib.sha256(data).digest())
 
     def read(self) -> bytes:
-        """All of it."""
-        return self.data if self.data is not None else self._path().read_bytes()
+        """All of it, for whoever parses it; `Refused` when it is more than the XML reader takes."""
+        if self.data is not None:
+            return self.data
+        if self.size > MAX_BYTES:
+            raise Refused(TOO_LARGE.at(Where("document"), expected=f"≤ {MAX_BYTES}", received=self.size))
+        return self._path().read_bytes()
 
     def open(self) -> BinaryIO:
         """The temporary file, from its start."""
@@ -80,11 +86,13 @@ def receive(content_type: str, chunks: Iterable[bytes], folder: Path, limits: Li
     """Read a whole message. Memory stays bounded by the envelope and `IN_MEMORY` a part; `folder` takes the rest."""
     if parse_content_type(content_type).media_type != "multipart/related":
         parts = read_message(content_type, _bounded(chunks))
+        _check_markup(parts.root)
         return Message(parts.root, {}, parts.charset, parts.action, False, parts.warnings)
     reader = Reader(content_type, limits)
     message = Message(b"", is_multipart=True)
     try:
         _collect(reader, chunks, message, folder)
+        _check_markup(message.root)
     except BaseException:
         message.__exit__()
         raise
@@ -199,3 +207,10 @@ def _bounded(chunks: Iterable[bytes]) -> bytes:
             raise Refused(TOO_LARGE.at(Where("body"), expected=f"≤ {MAX_BYTES}", received=f"> {MAX_BYTES}"))
         pieces.append(chunk)
     return b"".join(pieces)
+
+
+def _check_markup(envelope: bytes) -> None:
+    """Refuse an envelope whose tree would be thirty times its size, before it is one: nobody knows its sender yet."""
+    for sign in (b"<", b"="):
+        if (number := envelope.count(sign)) > MAX_MARKUP:
+            raise Refused(LIMIT.at(Where("envelope"), expected=f"≤ {MAX_MARKUP} × {sign.decode()}", received=number))

@@ -8,9 +8,12 @@ between leaves a file that nothing refers to, never an entry without its documen
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -19,6 +22,7 @@ from registry.rows import StoredDocument
 from repository.spool import Received
 
 _CHUNK = 256 * 1024
+_DEAD_SECONDS = 3600  # nobody pauses so long in the middle of a document
 
 
 class Store(Protocol):
@@ -37,6 +41,9 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Forget a document; nothing happens when it is not there."""
 
+    def sweep(self) -> int:
+        """Remove what a crash left half received; returns how many files."""
+
 
 class FolderStore:
     """Documents as files in 4,096 folders, by the last three digits of the key (the first ones are the time).
@@ -49,15 +56,18 @@ class FolderStore:
         self.root = root
         self.incoming = root / "incoming"
         self.incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not (root / "fff").is_dir():
-            for number in range(0x1000):
+        if not (root / "fff").is_dir():  # the last one, made when the others are on the medium
+            for number in range(0xFFF):
                 (root / f"{number:03x}").mkdir(exist_ok=True, mode=0o700)
+            _sync_folder(root)
+            (root / "fff").mkdir(exist_ok=True, mode=0o700)
             _sync_folder(root)
             _sync_folder(root.parent)
 
     def keep(self, received: Received) -> StoredDocument:
         """Write, fsync, rename, fsync the folder."""
-        key = f"{new_id():016x}"
+        # Ids of two processes differ by chance alone, and a document that took another's place would be found too late.
+        key = f"{new_id():016x}{secrets.token_hex(4)}"
         target = self._path(key)
         temporary = self._in_store(received)
         os.replace(temporary, target)
@@ -74,6 +84,16 @@ class FolderStore:
         """Unlink the file."""
         self._path(key).unlink(missing_ok=True)
 
+    def sweep(self) -> int:
+        """Remove what a crash left in `incoming`; returns how many files. What still grows is not touched."""
+        limit, found = time.time() - _DEAD_SECONDS, 0
+        for path in self.incoming.iterdir():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < limit:
+                    path.unlink()
+                    found += 1
+        return found
+
     def keys(self) -> Iterator[str]:
         """Keys of everything kept, in no order."""
         yield from (path.name for path in self.root.glob("[0-9a-f][0-9a-f][0-9a-f]/*"))
@@ -88,15 +108,23 @@ class FolderStore:
                 os.fsync(file.fileno())
             return received.path
         handle, name = tempfile.mkstemp(prefix="keep-", dir=self.incoming)
-        with os.fdopen(handle, "wb") as file:
-            if received.data is not None:
-                file.write(received.data)
-            else:
-                with received.open() as source:
-                    shutil.copyfileobj(source, file, _CHUNK)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with os.fdopen(handle, "wb") as file:
+                _copy(received, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:  # a full disk must not be filled further by what did not fit
+            os.unlink(name)
+            raise
         return Path(name)
+
+
+def _copy(received: Received, file: BinaryIO) -> None:
+    if received.data is not None:
+        file.write(received.data)
+    else:
+        with received.open() as source:
+            shutil.copyfileobj(source, file, _CHUNK)
 
 
 def pieces(stream: BinaryIO) -> Iterator[bytes]:
