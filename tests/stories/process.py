@@ -121,16 +121,20 @@ class Server:
 
     def files(self) -> frozenset[str]:
         """Every file in the documents folder, what is just coming in included."""
-        folder = self.data / "documents"
-        return frozenset(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        folders = os.scandir(self.data / "documents")
+        return frozenset(f"{folder.name}/{name}" for folder in folders for name in os.listdir(folder.path))
 
-    def incoming(self) -> list[Path]:
+    def incoming(self) -> list[str]:
         """Files that are just coming in."""
-        return list((self.data / "documents" / "incoming").iterdir())
+        return os.listdir(self.data / "documents" / "incoming")
+
+    def rows(self) -> tuple[int, ...]:
+        """Number of rows of each table."""
+        return self.query(f"SELECT {', '.join(f'(SELECT count(*) FROM {table})' for table in KEPT_TABLES)}")[0]
 
     def kept(self) -> tuple[frozenset[str], tuple[int, ...]]:
-        """All that a refusal must leave as it was: the documents' files, the number of rows of each table."""
-        return self.files(), tuple(self.query(f"SELECT count(*) FROM {table}")[0][0] for table in KEPT_TABLES)
+        """All that a refusal must leave as it was."""
+        return self.files(), self.rows()
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of the server's database, read beside it."""
