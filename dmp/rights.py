@@ -14,7 +14,6 @@ from dmp.record import Authorisation, Record
 from security.access import DocumentFacts
 from security.identity import AccessMode, Caller, CardType
 from xds.findings import Catalogue, Finding, Where
-from xds.vocabulary import APPROVED, DEPRECATED
 
 RULES = Catalogue("dmp")
 NO_RECORD = RULES["V-DMP-NO-RECORD"]
@@ -26,7 +25,8 @@ NOT_AUTHORISED = RULES["V-DMP-NOT-AUTHORISED"]
 
 MASKED = "MASQUE_PS"
 OCCUPATIONAL = frozenset({"SM25", "SCH35"})  # speciality "Médecine du travail": dmp.md §3.4
-READABLE = frozenset({APPROVED, DEPRECATED})
+DELETED = "urn:asip:ci-sis:2010:StatusType:Deleted"  # logically: dmp.md §4, found by no search, read by reference
+IN_TRAINING = frozenset({"10", "21", "40"})  # interns read what their profession reads: arrêté of 26 October 2023
 #: Digital Signature: never listed to users (security facts §3.2)
 SIGNATURE_CLASS = "urn:oid:1.3.6.1.4.1.19376.1.2.1.1.1"
 _MODES = {AccessMode.NORMAL: "n", AccessMode.CENTRE_15: "r", AccessMode.BRIS_DE_GLACE: "b"}
@@ -110,7 +110,7 @@ def sees(standing: Standing, action: str) -> Callable[[DocumentFacts], bool]:
         if action == "reference" and standing.actor in {"CPE", "ES"}:
             return bool(by_structure & facts.authors)
         is_author = standing.caller.national_id in facts.authors
-        if action == "search" and (facts.class_code == SIGNATURE_CLASS or facts.status not in READABLE):
+        if action == "search" and (facts.class_code == SIGNATURE_CLASS or facts.status == DELETED):
             return False
         if is_author:
             return True
@@ -130,8 +130,10 @@ def _masked_allowed(cell: str, standing: Standing) -> bool:
 def group_of(caller: Caller) -> str:
     """Column of the document matrix: profession, pharmacist's section, or role of a "99"; "" reads nothing."""
     groups = matrices.documents().groups
-    details = (*caller.specialities, *caller.roles)
+    future = caller.identity.future_profession if caller.identity else ""
+    profession = caller.profession or (future if future in IN_TRAINING else "")
+    details = (*caller.specialities, *(role.partition("^")[0] for role in caller.roles))
     for detail in details:
-        if (key := f"{caller.profession}/{detail}") in groups:
+        if (key := f"{profession}/{detail}") in groups:
             return groups[key]
-    return groups.get(caller.profession, "")
+    return "" if "/" in profession else groups.get(profession, "")
