@@ -424,6 +424,22 @@ def test_a_list_of_very_many_requests_and_values(as_card: As) -> None:
     assert set(reply.errors) == {"XDSDocumentUniqueIdError"}
 
 
+def test_one_document_asked_for_a_thousand_times(server: Server, as_card: As) -> None:
+    client = as_card("cardiologue")
+    entry = client.find(CAMILLE).documents[0]
+    body = write_retrieve(DocumentRequest("", entry.repository_unique_id, entry.unique_id) for _ in range(1200))
+    content_type, data = client.package("ITI-43", body, client.vihf(CAMILLE))
+    with client.session.post(client.address("ITI-43"), data=data, headers={"Content-Type": content_type}, stream=True,
+                             timeout=HANG) as answer:
+        assert answer.status_code == 200
+        assert max(open_files(pid) for pid in server.children) < 100
+        assert len(answer.content) == int(answer.headers["Content-Length"]) > 1200 * int(entry.size)
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
 # --- slow and gone ---------------------------------------------------------------------------------------------------
 
 
