@@ -102,8 +102,8 @@ def test_masked_documents(name: str, mode: str, document: str) -> None:
     assert sees(actor(name, mode), "retrieve", facts(document))
 
 
-@pytest.mark.parametrize(("action", "who"), itertools.product(
-    ["register", "update", "remove", "", "admin", "td"], [*(actor(name) for name in ACTORS), standing(Caller())]))
+@pytest.mark.parametrize(("action", "who"), list(itertools.product(
+    ["register", "update", "remove", "", "admin", "td"], [*(actor(name) for name in ACTORS), standing(Caller())])))
 def test_what_the_matrix_does_not_name_is_refused(action: str, who: Standing) -> None:
     (finding,) = rights.refusals(who, action)
     assert (finding.code, finding.xds) == ("V-DMP-NOT-ENTITLED", "DMPAccessDeniedByRightsService")
