@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from journal.exchanges import Exchange
@@ -26,6 +27,8 @@ from xds.xml import Element
 
 UNKNOWN_REPOSITORY = RULES["V-REP-UNKNOWN-REPOSITORY"]
 DOCUMENT_UNKNOWN = RULES["V-REP-DOCUMENT-UNKNOWN"]
+
+log = structlog.get_logger("repository")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ def iti43(body: Element, caller: Caller, exchange: Exchange, repository: Reposit
             gate = services.profile.admit(connection, caller, "retrieve", "", find_in(connection))
         with exchange.step("registry"):
             outcomes = [_look_up(request, connection, gate, repository) for request in requests]
+    outcomes = [_at_hand(outcome, repository.store) if isinstance(outcome, Found) else outcome for outcome in outcomes]
     found = [outcome for outcome in outcomes if isinstance(outcome, Found)]
     findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
     exchange.documents += [{"unique_id": document.request.document_unique_id, "size": document.size}
@@ -74,12 +78,22 @@ def _look_up(request: DocumentRequest, connection: Connection, gate: Gate,
     return Found(request, rows[0]["mime_type"], rows[0]["storage_key"], rows[0]["size"])
 
 
+def _at_hand(document: Found, store: Store) -> Found | Finding:
+    """What the registry knows and the store has lost is not there for the caller, and an alarm for the operator."""
+    try:
+        store.open(document.key).close()
+    except FileNotFoundError:
+        unique_id = document.request.document_unique_id
+        log.error("document lost", key=document.key)
+        return DOCUMENT_UNKNOWN.at(Where("envelope", path="DocumentRequest/DocumentUniqueId"), received=unique_id)
+    return document
+
+
 def _answer(found: list[Found], findings: list[Finding], repository: Repository) -> Answer:
     parts: list[Part] = []
     responses: list[DocumentResponse] = []
     for number, document in enumerate(found, start=1):
         content_id = f"document{number}@volet"
-        repository.store.open(document.key).close()  # what is not there fails here, before the answer has begun
         parts.append((content_id, _content(document.key, repository.store), document.size))
         request = document.request
         responses.append(DocumentResponse(request.home, request.repository_unique_id, request.document_unique_id,

@@ -70,7 +70,12 @@ class FolderStore:
         key = f"{new_id():016x}{secrets.token_hex(4)}"
         target = self._path(key)
         temporary = self._in_store(received)
-        os.replace(temporary, target)
+        try:
+            os.replace(temporary, target)
+        except OSError:  # what was received goes with its message; our copy of it goes here
+            if temporary != received.path:
+                temporary.unlink(missing_ok=True)
+            raise
         _sync_folder(target.parent)
         if received.path == temporary:
             received.path = None  # moved: nothing left to discard
