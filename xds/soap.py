@@ -209,13 +209,17 @@ def new_message_id() -> str:
     return uuid4().urn
 
 
-def write_envelope(body_xml: str, action: str, relates_to: str, message_id: str | None = None) -> bytes:
-    """An answer: the body text, which declares its own prefixes, in an envelope addressed to the caller."""
+def write_envelope(body_xml: str, action: str, relates_to: str, message_id: str | None = None, to: str = ANONYMOUS,
+                   blocks_xml: str = "") -> bytes:
+    """An answer, or a message of our own accord: the body text, which declares its own prefixes, in an envelope.
+
+    `to` is the caller on the same connection unless told otherwise; `blocks_xml` are further header blocks.
+    """
     relation = f"<wsa:RelatesTo>{escape(relates_to)}</wsa:RelatesTo>" if relates_to else ""
     return _envelope(
         f'<wsa:Action soap:mustUnderstand="1">{escape(action)}</wsa:Action>'
         f"<wsa:MessageID>{escape(message_id or new_message_id())}</wsa:MessageID>"
-        f"{relation}<wsa:To>{ANONYMOUS}</wsa:To>", body_xml)
+        f"{relation}<wsa:To>{escape(to)}</wsa:To>{blocks_xml}", body_xml)
 
 
 def write_request(body_xml: str, action: str, to: str, message_id: str, security_header_xml: str = "") -> bytes:
@@ -236,7 +240,12 @@ def _envelope(header_xml: str, body_xml: str) -> bytes:
 
 #: HTTP status of each fault code (SOAP 1.2 Part 2 §7.5.2.2; 400 for other versions, which are the sender's mistake too)
 _STATUS = {"Sender": 400, "VersionMismatch": 400, "Receiver": 500, "MustUnderstand": 500, "DataEncodingUnknown": 500}
-_PREFIXES = {"wsa": WSA, "wsse": WSSE}
+_PREFIXES = {"wsa": WSA, "wsse": WSSE, "wsnt": "http://docs.oasis-open.org/wsn/b-2",
+             "wsrf-rw": "http://docs.oasis-open.org/wsrf/rw-2"}
+#: Standards whose faults have an action of their own, by prefix (WS-Addressing 1.0 SOAP Binding §6; WS-BaseNotification
+#: 1.3 §5; WS-ResourceFramework)
+_FAULT_ACTIONS = {"wsa": f"{WSA}/fault", "wsnt": "http://docs.oasis-open.org/wsn/fault",
+                  "wsrf-rw": "http://docs.oasis-open.org/wsrf/fault"}
 _UPGRADE = '<soap:Upgrade><soap:SupportedEnvelope qname="soap:Envelope"/></soap:Upgrade>'
 
 
@@ -256,17 +265,19 @@ def http_status_of(findings: Iterable[Finding]) -> int:
     return _STATUS[fault_code_of(findings)[0]]
 
 
-def write_fault(findings: Sequence[Finding], relates_to: str, message_id: str | None = None) -> bytes:
-    """A SOAP 1.2 fault (Part 1 §5.4): code and subcode of the first error, all findings as reason and as detail."""
+def write_fault(findings: Sequence[Finding], relates_to: str, message_id: str | None = None, to: str = ANONYMOUS,
+                blocks_xml: str = "", detail_xml: str = "") -> bytes:
+    """A SOAP 1.2 fault (Part 1 §5.4): code and subcode of the first error, all findings as reason and as detail.
+
+    `to` and `blocks_xml` as of an envelope; `detail_xml` is what another standard wants in the detail, first.
+    """
     code, subcodes = fault_code_of(findings)
-    # WS-Addressing 1.0 SOAP Binding §6: its own faults have an action of their own
-    action = f"{WSA}/fault" if subcodes[:1] and subcodes[0].startswith("wsa:") else f"{WSA}/soap/fault"
+    action = _FAULT_ACTIONS.get("".join(subcodes[:1]).partition(":")[0], f"{WSA}/soap/fault")
     extra = _UPGRADE if code == "VersionMismatch" else "".join(map(_not_understood, findings))
     body = (f"<soap:Fault><soap:Code><soap:Value>soap:{code}</soap:Value>{_subcode(subcodes)}</soap:Code><soap:Reason>"
-            f"{_reason(findings, 'fr')}{_reason(findings, 'en')}</soap:Reason>"
-            f'<soap:Detail xmlns:volet="{FINDINGS}">{"".join(map(_detail, findings))}</soap:Detail></soap:Fault>')
-    envelope = write_envelope(body, action, relates_to, message_id)
-    return envelope.replace(b"</soap:Header>", extra.encode() + b"</soap:Header>", 1) if extra else envelope
+            f"{_reason(findings, 'fr')}{_reason(findings, 'en')}</soap:Reason><soap:Detail "
+            f'xmlns:volet="{FINDINGS}">{detail_xml}{"".join(map(_detail, findings))}</soap:Detail></soap:Fault>')
+    return write_envelope(body, action, relates_to, message_id, to, blocks_xml + extra)
 
 
 def _subcode(path: Sequence[str]) -> str:
