@@ -22,6 +22,7 @@ from sqlalchemy.engine import make_url
 
 _WAL_LIMIT = 64 * 1024 * 1024  # bytes; a longer log is folded back under the writer's lock
 _WRITE = {"volet_write": True}
+_BUSY = "busy_timeout=30000"
 
 
 class Database:
@@ -92,7 +93,10 @@ class Database:
         raw = connection.connection.dbapi_connection
         if raw is not None:
             with suppress(sqlite3.Error):  # the transaction is committed; a log that stays long does not undo it
+                # Readers of an old state keep the log as it is: every writer would wait for them here, each in turn.
+                raw.execute("PRAGMA busy_timeout=100")
                 raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raw.execute(f"PRAGMA {_BUSY}")
 
 
 class _WriterLock:
@@ -123,7 +127,7 @@ class _WriterLock:
 
 def _pragmas(durable: bool) -> tuple[str, ...]:
     return ("journal_mode=WAL", f"synchronous={'FULL' if durable else 'NORMAL'}", "foreign_keys=ON",
-            "busy_timeout=30000", f"journal_size_limit={_WAL_LIMIT}", "temp_store=MEMORY", "cache_size=-32000")
+            _BUSY, f"journal_size_limit={_WAL_LIMIT}", "temp_store=MEMORY", "cache_size=-32000")
 
 
 def run_migrations(context: Any, metadata: Any, version_table: str) -> None:
