@@ -348,7 +348,8 @@ class TrustStore:
         self.folder, self.problem = folder, ""
         self._accept_test, self._crl_policy, self._every = accept_test, crl_policy, every
         self._lock = threading.Lock()
-        self._next, self._seen = time.monotonic() + every, _stamp(folder)
+        self._next = time.monotonic() + every
+        self._seen: Stamp | None = _stamp(folder)
         self._trust = self._load()
 
     def current(self) -> Trust:
@@ -368,9 +369,12 @@ class TrustStore:
         self._next, stamp = time.monotonic() + self._every, _stamp(self.folder)
         if stamp == self._seen:
             return
-        self._seen = stamp
+        # Two changes within one tick of the clock may look like none: what is that fresh is read once more.
+        self._seen = stamp if _is_settled(stamp) else None
         try:
-            self._trust, self.problem = self._load(), ""
+            loaded, self.problem = self._load(), ""
+            if loaded.epoch != self._trust.epoch:
+                self._trust = loaded
         except TrustError as error:
             self.problem = str(error)
 
@@ -383,7 +387,16 @@ def _files(folder: Path) -> list[Path]:
     return [folder / "ca.pem", *folder.glob("crl.pem"), *sorted(folder.glob("*.crl"))]
 
 
-def _stamp(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
+Stamp = tuple[tuple[str, int, int, int], ...]
+_SETTLING = 1_000_000_000  # nanoseconds
+
+
+def _is_settled(stamp: Stamp) -> bool:
+    """Whether no file changed so lately that another change could have the same stamp."""
+    return all(changed < time.time_ns() - _SETTLING for _, changed, _, _ in stamp)
+
+
+def _stamp(folder: Path) -> Stamp:
     """Name, time, size and inode of each file: changes with any of them."""
     stamps = []
     for path in _files(folder):

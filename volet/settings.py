@@ -51,6 +51,8 @@ class Settings(BaseSettings):
         "strict", description="what an absent or outdated revocation list means")
     client_certificate: Literal["application", "handshake"] | None = Field(
         None, description="who refuses a bad client certificate: the application, in words (test), or TLS (production)")
+    sender_fault_status: Literal[400, 500] = Field(
+        400, description="HTTP status of faults of the sender; 500 for stacks that do not read the body of a 400 (CXF)")
     server_names: list[str] = Field([], description="further names of the TLS server certificate made by init")
     max_document_bytes: int = Field(128 * 1024 * 1024, ge=1024, description="largest document")
     max_request_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="largest request")

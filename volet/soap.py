@@ -26,6 +26,7 @@ from repository.spool import Message, receive
 from security import vihf
 from security.cards import describe, load_certificate
 from security.identity import Caller
+from security.trust import Purpose
 from volet.assembly import Server
 from volet.settings import ProfileName
 from xds import soap
@@ -39,6 +40,7 @@ from xds.xml import Element
 
 RULES = Catalogue("volet")
 INTERNAL = RULES["V-VOLET-INTERNAL"]
+NO_CERTIFICATE = RULES["V-VOLET-NO-CERTIFICATE"]
 REPLAYED = RULES["V-VOLET-ASSERTION-REPLAYED"]
 BUSY = REGISTRY_RULES["V-REG-BUSY"]
 
@@ -105,7 +107,7 @@ def handle(request: Request, service: str, server: Server) -> Response:
     except Refused as refused:
         outcome.findings = list(refused.findings)
     except OperationalError as error:
-        log.warning("database", exchange=exchange.id, error=type(error.orig).__name__)
+        log.warning("database", exchange=exchange.id, error=str(error.orig)[:300])
         outcome.findings = [BUSY.at()]
     except Exception:
         # Contained: the sender learns that it is our fault and how to name it, nothing else.
@@ -113,7 +115,7 @@ def handle(request: Request, service: str, server: Server) -> Response:
         outcome.findings = [INTERNAL.at(Where("server"), received=exchange.id)]
     exchange.note(outcome.findings)
     with exchange.step("answer"):
-        response = _response(outcome, exchange)
+        response = _response(outcome, exchange, server.settings.sender_fault_status)
     _record(exchange, server)
     return response
 
@@ -157,9 +159,9 @@ def _identify(envelope: Envelope, door: str, certificate: Certificate | None, ex
 
 
 def identify(envelope: Envelope, door: str, certificate: Certificate | None, server: Server) -> Caller:
-    """Who is calling. Plain IHE asks nobody; the DMP asks for a VIHF and, over TLS, for the card that holds it."""
+    """Who is calling. The DMP asks for a VIHF and, over TLS, for the card that holds it; plain IHE for less."""
     if server.settings.profile is ProfileName.IHE or server.trust is None:
-        return Caller()
+        return _identify_plainly(certificate, server)
     over_tls = door == "https"
     trust, now = server.trust.current(), datetime.now(UTC)
     policy = server.policy(over_tls)
@@ -167,6 +169,16 @@ def identify(envelope: Envelope, door: str, certificate: Certificate | None, ser
     if vihf.single_use(caller, policy):
         _check_first_use(caller, server)
     return caller
+
+
+def _identify_plainly(certificate: Certificate | None, server: Server) -> Caller:
+    """Plain IHE: anybody in test mode, so that any toolkit can talk to it; in production the holder of a good card."""
+    if not server.settings.refuses_in_handshake:
+        return Caller()
+    if certificate is None or server.trust is None:
+        raise Refused(NO_CERTIFICATE.at(Where("TLS")))
+    identity = server.trust.verify(certificate, Purpose.AUTHENTICATION, datetime.now(UTC))
+    return Caller(identity, identity.national_id, identity.name, identity.structure_id)
 
 
 def _check_first_use(caller: Caller, server: Server) -> None:
@@ -177,14 +189,18 @@ def _check_first_use(caller: Caller, server: Server) -> None:
         raise Refused(REPLAYED.at(Where("VIHF", path="Assertion/@ID"), received=caller.assertion_id))
 
 
-def _response(outcome: _Outcome, exchange: Exchange) -> Response:
-    """The one place that decides: fault, failure of the transaction, or its answer."""
+def _response(outcome: _Outcome, exchange: Exchange, sender_status: int) -> Response:
+    """The one place that decides: fault, failure of the transaction, or its answer.
+
+    A Sender fault is HTTP 400 (SOAP 1.2 Part 2 §7.5.2.2); stacks that throw its body away (CXF) want 500, by setting.
+    """
     if outcome.answer is not None:
         return _envelope(outcome, outcome.answer, exchange)
     if outcome.transaction is None or is_fault(outcome.findings):
         fault = soap.write_fault(outcome.findings, outcome.relates_to)
+        status = max(soap.http_status_of(outcome.findings), sender_status)
         exchange.response = fault
-        return _package(fault, (), "", outcome.multipart, soap.http_status_of(outcome.findings))
+        return _package(fault, (), "", outcome.multipart, status)
     refusal = failure(outcome.transaction, outcome.findings, outcome.body, datetime.now(UTC))
     return _envelope(outcome, refusal, exchange)
 

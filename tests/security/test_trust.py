@@ -381,6 +381,7 @@ def test_threads_share_a_store_while_it_changes(own, now):
         pkis._write(own / "pki/new.crl", crl.public_bytes(Encoding.PEM))
         deadline = time.monotonic() + 300  # against hanging only: a busy machine may take its time
         while store.current().epoch not in seen or len(seen) < serial:
+            assert not failures
             assert time.monotonic() < deadline
             time.sleep(0.001)
     stop.set()
