@@ -11,18 +11,22 @@ from importlib import resources
 
 from xds import vocabulary
 from xds.hl7v3 import MERGE, V3
-from xds.messages import RMD, TRANSACTIONS, Transaction
+from xds.messages import RMD, TRANSACTIONS, WSNT, Transaction
+from xds.soap import WSA
 from xds.xml import clean
 
 #: Transactions of each service, by its name in the address
 SERVICES: Mapping[str, tuple[str, ...]] = {
     "registry": ("ITI-18", "ITI-42", "ITI-57", "ITI-61", "ITI-62", "ITI-92"),
-    "repository": ("ITI-41", "ITI-43", "ITI-86"), "identity": ("ITI-44",)}
+    "repository": ("ITI-41", "ITI-43", "ITI-86"), "identity": ("ITI-44",),
+    "subscriptions": ("ITI-52", "ITI-52-Unsubscribe")}
 
-_ACTORS = {"registry": "DocumentRegistry", "repository": "DocumentRepository", "identity": "DocumentRegistry"}
+_ACTORS = {"registry": "DocumentRegistry", "repository": "DocumentRepository", "identity": "DocumentRegistry",
+           "subscriptions": "DocumentMetadataNotificationBroker"}
 _SCHEMAS: Mapping[str, str] = {
     "rim": vocabulary.RIM, "rs": vocabulary.RS, "lcm": vocabulary.LCM, "query": vocabulary.QUERY,
-    "xdsb": vocabulary.XDSB, "rmd": RMD, "hl7v3": V3, "xml": "http://www.w3.org/XML/1998/namespace"}
+    "xdsb": vocabulary.XDSB, "rmd": RMD, "hl7v3": V3, "wsnt": WSNT, "wsa": WSA,
+    "xml": "http://www.w3.org/XML/1998/namespace"}
 _PREFIXES = {namespace: name for name, namespace in _SCHEMAS.items()}
 
 _WSDL = "http://schemas.xmlsoap.org/wsdl/"
@@ -111,7 +115,7 @@ def _import(namespace: str, base: str) -> str:
 
 def _name(action: str) -> str:
     """Last part of an action: `urn:ihe:iti:2007:RetrieveDocumentSet` -> RetrieveDocumentSet."""
-    return action.rpartition(":")[2]
+    return re.split("[:/]", action)[-1]
 
 
 def _namespace(element: str) -> str:

@@ -32,6 +32,7 @@ PART_UNUSED = RULES["V-MTOM-PART-UNUSED"]
 PART_TWICE = RULES["V-MTOM-PART-TWICE"]
 
 RMD = "urn:ihe:iti:rmd:2017"
+WSNT, WSN = "http://docs.oasis-open.org/wsn/b-2", "http://docs.oasis-open.org/wsn/bw-2"
 LEAF_CLASS, OBJECT_REF = "LeafClass", "ObjectRef"
 
 _BODY = "envelope"
@@ -54,6 +55,7 @@ class Transaction:
     mtom: bool = False
     other_answers: tuple[str, ...] = ()  # actions of answers that peers send too
     more: tuple[tuple[str, str], ...] = ()  # further requests of the same transaction: action, body element
+    faults: bool = False  # no answer of it says failure: every refusal is a SOAP fault
 
     def requests(self) -> tuple[tuple[str, str], ...]:
         """(action, body element) of every request."""
@@ -80,6 +82,11 @@ TRANSACTIONS: Mapping[str, Transaction] = {row.name: row for row in (
     Transaction("ITI-44", f"{V3}:{ADD}", f"{V3}:{ACKNOWLEDGEMENT}", f"{{{V3}}}{ADD}", f"{{{V3}}}{ACKNOWLEDGEMENT}",
                 more=tuple((f"{V3}:{name}", f"{{{V3}}}{name}") for name in (REVISE, MERGE))),
     _transaction("ITI-51", "2009:MultiPatientStoredQuery", _ASK, _ANSWERED),
+    # Actions are those of WS-BaseNotification, and each of the two requests has an answer of its own.
+    *(Transaction(name, f"{WSN}/{actor}/{kind}Request", f"{WSN}/{actor}/{kind}Response", f"{{{WSNT}}}{kind}",
+                  f"{{{WSNT}}}{kind}Response", faults=True)
+      for name, actor, kind in (("ITI-52", "NotificationProducer", "Subscribe"),
+                                ("ITI-52-Unsubscribe", "SubscriptionManager", "Unsubscribe"))),
     _transaction("ITI-57", "2010:UpdateDocumentSet", _SUBMIT, _DONE),
     # IHE's toolkit expects an answer without "Entry"; IPF sends and expects the one with it.
     Transaction("ITI-61", "urn:ihe:iti:2010:RegisterOnDemandDocumentEntry",

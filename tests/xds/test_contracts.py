@@ -93,7 +93,7 @@ def schemas() -> etree.XMLSchema:
 def test_schemas_stand_alone_in_their_folder():
     folder = Path(contracts.__file__).with_name("wsdl")
     names = sorted(path.stem for path in folder.glob("*.xsd"))
-    assert names == ["hl7v3", "lcm", "query", "rim", "rmd", "rs", "xdsb", "xml"]
+    assert names == ["hl7v3", "lcm", "query", "rim", "rmd", "rs", "wsa", "wsnt", "xdsb", "xml"]
     for name in names:
         etree.XMLSchema(file=str(folder / f"{name}.xsd"))
         relative, whole = contracts.schema(name), contracts.schema(name, "https://essai.example/a?b&xsd=")
