@@ -1,4 +1,6 @@
-"""Tables of the journal (own file on SQLite) and of the outbox (in the registry's database, written with its data)."""
+"""Tables of the journal and its audit trail (own file on SQLite), and of the outbox (in the registry's database,
+written with its data).
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,24 @@ assertion_seen = Table(
 )
 Index("assertion_seen_until", assertion_seen.c.until)
 
+#: The audit trail: append-only, each record bound to the one before by a MAC (journal.audit). `patient` is a keyed
+#: digest, to find the accesses to one record; the rest stands in the payload, canonical JSON.
+audit = Table(
+    "audit", metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("patient", String(32), nullable=False),
+    Column("prev", LargeBinary(32), nullable=False),
+    Column("mac", LargeBinary(32), nullable=False),
+    Column("payload", Text, nullable=False),
+)
+Index("audit_at", audit.c.at)
+Index("audit_patient", audit.c.patient, audit.c.seq)
+
 
 def outbox(of: MetaData) -> Table:
-    """The outbox as a table of another room's database; consumers are at-least-once, idempotent by id."""
-    return Table(
+    """The outbox as a table of another room's database; read by `journal.consumer`, which gives the positions."""
+    table = Table(
         "outbox", of,
         Column("patient_id", BigInteger, primary_key=True, autoincrement=False),
         Column("id", BigInteger, primary_key=True, autoincrement=False),
@@ -49,4 +65,49 @@ def outbox(of: MetaData) -> Table:
         Column("at", BigInteger, nullable=False),
         Column("kind", String(40), nullable=False),
         Column("payload", Text, nullable=False),
+        Column("position", BigInteger),
     )
+    Index("outbox_position", table.c.position, table.c.id)
+    return table
+
+
+def cursors(of: MetaData) -> Table:
+    """How far each consumer of the outbox has come, and which process reads for it until when (milliseconds)."""
+    return Table(
+        "outbox_cursor", of,
+        Column("name", String(40), primary_key=True),
+        Column("position", BigInteger, nullable=False),
+        Column("holder", String(80), nullable=False),
+        Column("until", BigInteger, nullable=False),
+    )
+
+
+def deliveries(of: MetaData) -> tuple[Table, Table]:
+    """Messages to be pushed and their bodies in pieces (journal.deliveries): where outbox and subscriptions are."""
+    delivery = Table(
+        "delivery", of,
+        Column("id", BigInteger, primary_key=True, autoincrement=False),
+        Column("message_id", String(64), nullable=False),
+        Column("kind", String(20), nullable=False),
+        Column("subject", BigInteger, nullable=False),
+        Column("origin", String(300), nullable=False),
+        Column("address", String(2048), nullable=False),
+        Column("content_type", String(1024), nullable=False),
+        Column("length", BigInteger, nullable=False),
+        Column("state", String(10), nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column("at", BigInteger, nullable=False),
+        Column("due", BigInteger, nullable=False),
+        Column("until", BigInteger, nullable=False),
+        Column("ended", BigInteger, nullable=False),
+        Column("error", String(300), nullable=False),
+    )
+    Index("delivery_due", delivery.c.state, delivery.c.due)
+    Index("delivery_subject", delivery.c.subject)
+    part = Table(
+        "delivery_part", of,
+        Column("delivery_id", BigInteger, primary_key=True, autoincrement=False),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("data", LargeBinary, nullable=False),
+    )
+    return delivery, part

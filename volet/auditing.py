@@ -318,6 +318,7 @@ def await_acknowledgement(connection: ssl.SSLSocket, seconds: float) -> None:
     """Return once the peer's kernel has acknowledged every byte and the connection is open; OSError otherwise."""
     until, pause = time.monotonic() + seconds, 0.001
     while _unacknowledged(connection):
+        check_open(connection)  # what was sent into a connection reset since counts as unacknowledged for ever
         if time.monotonic() > until:
             raise TimeoutError(errno.ETIMEDOUT, "not acknowledged in time")
         time.sleep(pause)
