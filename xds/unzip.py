@@ -183,7 +183,7 @@ def _read_end(file: BinaryIO) -> _End:
              if at + _END.size <= len(tail) and at + _END.size + _END.unpack_from(tail, at)[7] == len(tail)]
     if not found:
         rule = TRUNCATED if _read_at(file, 0, 4) == b"PK\x03\x04" else NOT_ZIP
-        raise Refused(rule.at(_ARCHIVE, expected="PK\\x05\\x06 … EOF", received=f"{whole} bytes"))
+        raise Refused(rule.at(_ARCHIVE, expected="PK\\x05\\x06 … EOF", received=whole))
     if len(found) > 1:
         raise _contradiction("1 end record", f"{len(found)}")
     _, disk, first_disk, here, entries, size, offset, _ = _END.unpack_from(tail, found[0])
