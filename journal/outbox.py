@@ -12,7 +12,10 @@ from journal.ids import bucket, new_id
 
 
 def append(connection: Connection, table: Table, patient_id: int, kind: str, payload: dict[str, Any]) -> int:
-    """Add an event of a patient inside the caller's transaction; returns its id (growing, the consumer's cursor)."""
+    """Add an event of a patient inside the caller's transaction; returns its id.
+
+    Who reads the outbox goes by positions, not by ids (`journal.consumer`).
+    """
     event_id = new_id()
     connection.execute(table.insert(), {
         "patient_id": patient_id, "id": event_id, "bucket": bucket(patient_id), "at": time.time_ns() // 1_000_000,

@@ -102,7 +102,7 @@ def deliveries(of: MetaData) -> tuple[Table, Table]:
         Column("ended", BigInteger, nullable=False),
         Column("error", String(300), nullable=False),
     )
-    Index("delivery_due", delivery.c.state, delivery.c.due)
+    Index("delivery_due", delivery.c.state, delivery.c.origin, delivery.c.due)
     Index("delivery_subject", delivery.c.subject)
     part = Table(
         "delivery_part", of,

@@ -23,6 +23,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
+from journal.tables import cursors as make_cursors
+from journal.tables import deliveries as make_deliveries
 from journal.tables import outbox as make_outbox
 
 metadata = MetaData()
@@ -62,6 +64,8 @@ patient = Table(
     Column("sex", String(2), nullable=False),
     Column("created", BigInteger, nullable=False),
 )
+_merged = patient.c.merged_into.is_not(None)
+Index("patient_merged", patient.c.merged_into, sqlite_where=_merged, postgresql_where=_merged)
 
 patient_identifier = Table(
     "patient_identifier", metadata,
@@ -168,3 +172,28 @@ object_text = Table(
 )
 
 outbox = make_outbox(metadata)
+outbox_cursor = make_cursors(metadata)
+deliveries = make_deliveries(metadata)
+
+#: Who wants to hear of what (ITI-52). `authority` and `value` are the patient's identifier, "" for any patient: as a
+#: routing table of what the outbox tells, this one is not led by the patient. Times are milliseconds since 1970.
+subscription = Table(
+    "subscription", metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("uuid", String(64), nullable=False),
+    Column("authority", String(128), nullable=False),
+    Column("value", String(128), nullable=False),
+    Column("topic", String(40), nullable=False),
+    Column("filter", Text, nullable=False),
+    Column("consumer", Text, nullable=False),
+    Column("blocks", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+    Column("owner", String(80), nullable=False),
+    Column("profile", String(20), nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("state", String(10), nullable=False),
+    UniqueConstraint("uuid"),
+)
+Index("subscription_patient", subscription.c.authority, subscription.c.value, subscription.c.state)
