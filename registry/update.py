@@ -24,7 +24,7 @@ from registry.rules import UPDATES
 from registry.tables import association
 from registry.tables import outbox as outbox_table
 from registry.versions import Newest
-from xds import ebxml
+from xds import ebxml, hl7
 from xds.findings import Finding, Where
 from xds.model import Association, DocumentEntry, Folder, Submission
 from xds.vocabulary import (
@@ -47,11 +47,12 @@ STATUS_TARGET = RULES["V-UPD-STATUS-TARGET"]
 STATUS_VALUES = RULES["V-UPD-STATUS-VALUES"]
 PATIENTS_JOINED = RULES["V-UPD-PATIENTS-JOINED"]
 LINK = RULES["V-UPD-LINK"]
+STOWAWAY = RULES["V-UPD-STOWAWAY"]
 UNMODIFIABLE = RULES["V-UPD-UNMODIFIABLE"]
 RESTRICTED_CONTENT = RULES["V-UPD-RESTRICTED-CONTENT"]
 
 #: What a restricted update keeps as it is (ITI TF-2 §3.92): attribute -> name in the standard
-FIXED = {"source_patient_id": "sourcePatientId", "hash": "hash", "size": "size",
+FIXED = {"source_patient_id": "sourcePatientId", "hash": "hash", "size": "size", "object_type": "objectType",
          "repository_unique_id": "repositoryUniqueId", "availability": "documentAvailability"}
 
 
@@ -122,7 +123,7 @@ def plan_of(connection: Connection, registry: Registry, submission: Submission, 
         if link.source == the_set and link.type == HAS_MEMBER:
             _plan_version(connection, registry, submission, link, plan, restricted)
         elif link.source == the_set and link.type == UPDATE_AVAILABILITY:
-            _plan_status(connection, registry, submission, link, plan)
+            _plan_status(connection, registry, submission, link, plan, patient)
         elif link.source == the_set and link.type == SUBMIT_ASSOCIATION:
             _plan_link(connection, registry, submission, link, plan, patient)
     if restricted:
@@ -130,7 +131,25 @@ def plan_of(connection: Connection, registry: Registry, submission: Submission, 
     if not (plan.new_versions or plan.status_changes or plan.links or plan.findings):
         plan.findings.append(NO_OPERATION.at(_where(submission, the_set), expected=(
             "HasMember + PreviousVersion | UpdateAvailabilityStatus | SubmitAssociation")))
+        return plan
+    plan.findings += _stowaways(submission, plan)
+    plan.findings += state.check_uuids(submission, state.look_up(connection, submission))
     return plan
+
+
+def _stowaways(submission: Submission, plan: Plan) -> Iterator[Finding]:
+    """What no operation names would be registered without anyone having looked at it."""
+    the_set = submission.submission_set.id
+    objects = {entry.id for entry in submission.documents} | {entry.id for entry in submission.folders}
+    submitted = {link.id for link in plan.links}
+    members = {link.id: link.target for link in submission.associations if link.source == the_set
+               and link.type == HAS_MEMBER and link.target in objects | submitted}
+    for identity in sorted(objects - set(members.values())):
+        yield FIRST_VERSION.at(_where(submission, identity, "lid"), received=identity)
+    for link in submission.associations:
+        operation = link.source == the_set and link.type in UPDATES
+        if not operation and link.id not in submitted and link.id not in members:
+            yield STOWAWAY.at(_where(submission, link.id), received=link.id, type=link.type.rpartition(":")[2])
 
 
 def _unique_set(connection: Connection, submission: Submission) -> Iterator[Finding]:
@@ -159,27 +178,36 @@ def _plan_version(connection: Connection, registry: Registry, submission: Submis
     status = registry.book.text_of(connection, old.row.status)
     event = life.RESTRICTED if restricted else life.UPDATE
     after, new = life.TRANSITIONS.get((status, event), ("", ""))
-    plan.findings += _check_version(submission, entry, link, old)
+    plan.findings += _check_version(submission, entry, link, old, restricted)
     if not new:
         plan.findings.append(STATE.at(where, received=old.uuid, status=status.rpartition(":")[2], event=event))
-    if isinstance(entry, DocumentEntry) and restricted:
-        plan.findings += _check_restricted(submission, entry, versions.entry_of(connection, old, registry.book))
+    if isinstance(entry, DocumentEntry):
+        check = _check_restricted if restricted else _check_type
+        plan.findings += check(submission, entry, versions.entry_of(connection, old, registry.book))
     plan.new_versions.append(NewVersion(entry, link, old, new or status, after or status))
 
 
-def _check_version(submission: Submission, entry: DocumentEntry | Folder, link: Association,
-                   old: Newest) -> Iterator[Finding]:
+def _check_version(submission: Submission, entry: DocumentEntry | Folder, link: Association, old: Newest,
+                   restricted: bool) -> Iterator[Finding]:
     """PreviousVersion is the newest, and what identifies the object is the same (§3.57.4.1.3.3.1)."""
     if link.previous_version != str(old.row.version):
         yield VERSION_STALE.at(_where(submission, link.id, "PreviousVersion"), expected=old.row.version,
                                received=link.previous_version)
     if entry.unique_id != old.row.unique_id:
-        yield IDENTITY.at(_where(submission, entry.id, "uniqueId"), expected=old.row.unique_id,
-                          received=entry.unique_id, attribute="uniqueId")
+        yield _coded(IDENTITY.at(_where(submission, entry.id, "uniqueId"), expected=old.row.unique_id,
+                                 received=entry.unique_id, attribute="uniqueId"),
+                     "XDSMetadataIdentifierError" if restricted else "")
     propagation = _slot(link, "AssociationPropagation")
     if propagation not in {"", "yes", "no"}:
         yield PROPAGATION.at(_where(submission, link.id, "AssociationPropagation"), expected="yes | no",
                              received=propagation)
+
+
+def _check_type(submission: Submission, entry: DocumentEntry, old: DocumentEntry) -> Iterator[Finding]:
+    """A stable document stays one, and an entry on demand too."""
+    if entry.object_type != old.object_type:
+        yield IDENTITY.at(_where(submission, entry.id, "objectType"), expected=old.object_type,
+                          received=entry.object_type, attribute="objectType")
 
 
 def _check_restricted(submission: Submission, entry: DocumentEntry, old: DocumentEntry) -> Iterator[Finding]:
@@ -188,12 +216,9 @@ def _check_restricted(submission: Submission, entry: DocumentEntry, old: Documen
         before, now = getattr(old, attribute), getattr(entry, attribute)
         if before.lower() != now.lower():
             yield UNMODIFIABLE.at(_where(submission, entry.id, name), expected=before, received=now, attribute=name)
-    for attribute, name, code in (("patient_id", "patientId", "XDSPatientIDReconciliationError"),
-                                  ("object_type", "objectType", "XDSObjectTypeError")):
-        before, now = getattr(old, attribute), getattr(entry, attribute)
-        if before != now:
-            yield _coded(IDENTITY.at(_where(submission, entry.id, name), expected=before, received=now,
-                                     attribute=name), code)
+    if not hl7.same_patient(old.patient_id, entry.patient_id):
+        yield _coded(IDENTITY.at(_where(submission, entry.id, "patientId"), expected=old.patient_id,
+                                 received=entry.patient_id, attribute="patientId"), "XDSPatientIDReconciliationError")
 
 
 def _only_documents(submission: Submission, plan: Plan) -> Iterator[Finding]:
@@ -204,12 +229,15 @@ def _only_documents(submission: Submission, plan: Plan) -> Iterator[Finding]:
 
 
 def _plan_status(connection: Connection, registry: Registry, submission: Submission, link: Association,
-                 plan: Plan) -> None:
+                 plan: Plan, patient: Patient) -> None:
     where = _where(submission, link.id, "targetObject")
     target = versions.by_uuid(connection, link.target)
     if target is None or target.claim.kind == claims.SET or _of_a_set(connection, target):
         plan.findings.append(STATUS_TARGET.at(where, expected="DocumentEntry | Folder | Association",
                                               received=link.target))
+        return
+    if target.claim.patient_id != patient.id:
+        plan.findings.append(PATIENTS_JOINED.at(where, expected=patient.cx, received=link.target))
         return
     status = registry.book.text_of(connection, target.row.status)
     original, wanted = _slot(link, "OriginalStatus"), _slot(link, "NewStatus")
@@ -255,7 +283,7 @@ def _check_link(connection: Connection, registry: Registry, submission: Submissi
         end.row.current and registry.book.text_of(connection, end.row.status) == APPROVED for end in found)
     if len({end.claim.patient_id for end in found} | {patient.id}) > 1:
         yield PATIENTS_JOINED.at(where, expected=patient.cx, received=link.id)
-    elif not sound or _twin(connection, registry, link, patient):
+    elif not sound or link.lid not in {"", link.id} or _twin(connection, registry, link, patient):
         yield LINK.at(where, expected={"d,d": "DocumentEntry, DocumentEntry", "f,d": "Folder, DocumentEntry"}.get(
             kinds, "—"), type=link.type.rpartition(":")[2], source=link.source, target=link.target)
 

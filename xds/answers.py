@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from xds import hl7v3
+from xds import hl7v3, xcpd
 from xds.findings import Finding
 from xds.messages import (
     Transaction,
@@ -39,16 +39,19 @@ def is_fault(findings: Iterable[Finding]) -> bool:
 
 
 def failure(transaction: Transaction, findings: Sequence[Finding], request: Element | None = None,
-            at: datetime | None = None) -> Answer:
+            at: datetime | None = None, home: str = "") -> Answer:
     """The transaction's own response with status Failure and every finding (ITI TF-3 §4.2.4).
 
-    An HL7 v3 answer also names the message answered and the time: `request`, the body of it, and `at`.
+    `home`: the community where a gateway found them. An HL7 v3 answer also names the message answered and the time:
+    `request`, the body of it, and `at`.
     """
     kind = transaction.response.rpartition("}")[2]
     if kind == hl7v3.ACKNOWLEDGEMENT:
         header = hl7v3.Header() if request is None else hl7v3.read_header(request)
         return Answer(hl7v3.write_acknowledgement(header, findings, at))
-    errors = registry_errors(findings)
+    if kind == xcpd.ANSWER:
+        return Answer(xcpd.write_failure(request, findings, at))
+    errors = registry_errors(findings, home)
     if kind == "AdhocQueryResponse":
         return Answer(write_query_response(FAILURE, errors))
     if kind == "RetrieveDocumentSetResponse":

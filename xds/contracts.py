@@ -19,9 +19,11 @@ from xds.xml import clean
 SERVICES: Mapping[str, tuple[str, ...]] = {
     "registry": ("ITI-18", "ITI-42", "ITI-57", "ITI-61", "ITI-62", "ITI-92"),
     "repository": ("ITI-41", "ITI-43", "ITI-86"), "identity": ("ITI-44",),
+    "gateway": ("ITI-38", "ITI-39", "ITI-55"), "initiating": ("ITI-18", "ITI-43"),
     "subscriptions": ("ITI-52", "ITI-52-Unsubscribe")}
 
 _ACTORS = {"registry": "DocumentRegistry", "repository": "DocumentRepository", "identity": "DocumentRegistry",
+           "gateway": "RespondingGateway", "initiating": "InitiatingGateway",
            "subscriptions": "DocumentMetadataNotificationBroker"}
 _SCHEMAS: Mapping[str, str] = {
     "rim": vocabulary.RIM, "rs": vocabulary.RS, "lcm": vocabulary.LCM, "query": vocabulary.QUERY,
@@ -114,8 +116,10 @@ def _import(namespace: str, base: str) -> str:
 
 
 def _name(action: str) -> str:
-    """Last part of an action: `urn:ihe:iti:2007:RetrieveDocumentSet` -> RetrieveDocumentSet."""
-    return re.split("[:/]", action)[-1]
+    """Last part of an action: `urn:ihe:iti:2007:RetrieveDocumentSet` -> RetrieveDocumentSet; all parts of HL7's own,
+    the last of which may be that of request and answer.
+    """
+    return action.removeprefix(f"{V3}:").replace(":", "_") if action.startswith(V3) else re.split("[:/]", action)[-1]
 
 
 def _namespace(element: str) -> str:

@@ -80,8 +80,8 @@ class Acknowledgement:
 
 def read_header(body: Element) -> Header:
     """The wrapper of a message, however broken the rest is."""
-    return Header(local_name(body)[:_LONGEST], _identifier(_first(body, "id")), _device(body, "sender"),
-                  _device(body, "receiver"), _attribute(_first(body, "processingCode"), "code"))
+    return Header(local_name(body)[:_LONGEST], identifier(first(body, "id")), _device(body, "sender"),
+                  _device(body, "receiver"), attribute(first(body, "processingCode"), "code"))
 
 
 def read_feed(body: Element) -> Feed:
@@ -93,11 +93,11 @@ def read_feed(body: Element) -> Feed:
     if not read_header(body).id.root:
         raise Refused(CONTENT.at(where(body, _BODY), expected="id/@root", received="0", path="id"))
     patient = _patient(body)
-    person = _only(patient, "patientPerson")
+    person = only(patient, "patientPerson")
     family, given = _name(person)
     told = feed.make(
         _identifiers(patient.iterchildren(_V3 + "id"), "patient/id"), family, given,
-        _told(_first(person, "birthTime"), "value"), _told(_first(person, "administrativeGenderCode"), "code"),
+        _told(first(person, "birthTime"), "value"), _told(first(person, "administrativeGenderCode"), "code"),
         _identifiers((identity for other in person.iterchildren(_V3 + "asOtherIDs")
                       for identity in other.iterchildren(_V3 + "id")), "asOtherIDs/id"), where(patient, _BODY))
     return replace(told, warnings=(*told.warnings, *_interaction(body)))
@@ -107,11 +107,12 @@ def _patient(body: Element) -> Element:
     """The one patient of the message, step by step so that what is missing has a name."""
     element = body
     for name in _TO_PATIENT:
-        element = _only(element, name)
+        element = only(element, name)
     return element
 
 
-def _only(parent: Element, name: str) -> Element:
+def only(parent: Element, name: str) -> Element:
+    """The one child of a name; Refused when it is absent or there several times."""
     found = list(parent.iterchildren(_V3 + name))
     if len(found) != 1:
         raise Refused(CONTENT.at(where(parent, _BODY), expected=f"{name} (1)", received=len(found), path=name))
@@ -120,8 +121,8 @@ def _only(parent: Element, name: str) -> Element:
 
 def _interaction(body: Element) -> list[Finding]:
     """Whether interactionId repeats the name of the message (table 3.44.4.1.2-2)."""
-    element = _first(body, "interactionId")
-    said = _attribute(element, "extension")
+    element = first(body, "interactionId")
+    said = attribute(element, "extension")
     if said == local_name(body):
         return []
     return [INTERACTION.at(where(body if element is None else element, _BODY), expected=local_name(body),
@@ -146,7 +147,7 @@ def _name(person: Element) -> tuple[Told, Told]:
         return Told(), Told()
     families = list(chosen.iterchildren(_V3 + "family"))
     birth = next((item for item in families if "BR" in item.get("qualifier", "").split()), None)
-    return _told(birth if birth is not None else _first(chosen, "family")), _told(_first(chosen, "given"))
+    return _told(birth if birth is not None else first(chosen, "family")), _told(first(chosen, "given"))
 
 
 def _told(element: Element | None, attribute: str = "") -> Told:
@@ -156,20 +157,23 @@ def _told(element: Element | None, attribute: str = "") -> Told:
 
 
 def _device(body: Element, role: str) -> II:
-    function = _first(body, role)
-    device = _first(function, "device") if function is not None else None
-    return _identifier(_first(device, "id")) if device is not None else II()
+    function = first(body, role)
+    device = first(function, "device") if function is not None else None
+    return identifier(first(device, "id")) if device is not None else II()
 
 
-def _identifier(element: Element | None) -> II:
-    return II(_attribute(element, "root"), _attribute(element, "extension"))
+def identifier(element: Element | None) -> II:
+    """Root and extension of an element of type II."""
+    return II(attribute(element, "root"), attribute(element, "extension"))
 
 
-def _attribute(element: Element | None, name: str) -> str:
+def attribute(element: Element | None, name: str) -> str:
+    """An attribute, cut to what an answer repeats; "" where element or attribute is absent."""
     return "" if element is None else element.get(name, "").strip()[:_LONGEST]
 
 
-def _first(parent: Element, name: str) -> Element | None:
+def first(parent: Element, name: str) -> Element | None:
+    """The first child of a name."""
     return next(parent.iterchildren(_V3 + name), None)
 
 
@@ -177,17 +181,17 @@ def read_acknowledgement(body: Element) -> Acknowledgement:
     """An answer, ours or another server's; Refused when it is none."""
     if body.tag != _V3 + ACKNOWLEDGEMENT:
         raise Refused(MESSAGE.at(where(body, _BODY), expected=f"{ACKNOWLEDGEMENT} ({V3})", received=body.tag))
-    element = _only(body, "acknowledgement")
-    target = _first(element, "targetMessage")
+    element = only(body, "acknowledgement")
+    target = first(element, "targetMessage")
     return Acknowledgement(
-        _attribute(_first(element, "typeCode"), "code") or _attribute(element, "typeCode"),
-        _identifier(_first(target, "id")) if target is not None else II(),
+        attribute(first(element, "typeCode"), "code") or attribute(element, "typeCode"),
+        identifier(first(target, "id")) if target is not None else II(),
         tuple(map(_detail, element.iterchildren(_V3 + "acknowledgementDetail"))))
 
 
 def _detail(element: Element) -> Detail:
-    text = _first(element, "text")
-    return Detail(_attribute(element, "typeCode"), _attribute(_first(element, "code"), "code"),
+    text = first(element, "text")
+    return Detail(attribute(element, "typeCode"), attribute(first(element, "code"), "code"),
                   "" if text is None else value_of(text),
                   tuple(value_of(item) for item in element.iterchildren(_V3 + "location")))
 
@@ -204,48 +208,51 @@ def write_acknowledgement(header: Header, findings: Sequence[Finding], at: datet
     said to be unknown (nullFlavor).
     """
     code = REFUSED if errors(findings) else ACCEPTED
-    wrapper = _wrapper(ACKNOWLEDGEMENT, header.receiver, header.sender, header.processing, "NE", II(str(uuid4())), at)
+    wrapper = write_wrapper(ACKNOWLEDGEMENT, header.receiver, header.sender, header.processing, "NE", II(str(uuid4())),
+                            at)
     return (f'<{ACKNOWLEDGEMENT} xmlns="{V3}" ITSVersion="XML_1.0">{wrapper}'
-            f'<acknowledgement><typeCode code="{code}"/><targetMessage>{_write_ii(header.id)}</targetMessage>'
-            f"{''.join(map(_write_detail, findings))}</acknowledgement></{ACKNOWLEDGEMENT}>")
+            f'<acknowledgement><typeCode code="{code}"/><targetMessage>{write_ii(header.id)}</targetMessage>'
+            f"{''.join(map(write_detail, findings))}</acknowledgement></{ACKNOWLEDGEMENT}>")
 
 
 def write_feed(told: Feed, header: Header, at: datetime) -> str:
     """An add or revise message (`header.interaction`), as a source sends it (ITI TF-2 §3.44.4.1.2)."""
     name = header.interaction
     trigger = name.replace("_IN", "_TE")
-    wrapper = _wrapper(name, header.sender, header.receiver, header.processing, "AL", header.id, at)
+    wrapper = write_wrapper(name, header.sender, header.receiver, header.processing, "AL", header.id, at)
     return (f'<{name} xmlns="{V3}" ITSVersion="XML_1.0">{wrapper}'
             f'<controlActProcess classCode="CACT" moodCode="EVN"><code code="{trigger}" codeSystem="{INTERACTIONS}"/>'
             '<subject typeCode="SUBJ"><registrationEvent classCode="REG" moodCode="EVN"><id nullFlavor="NA"/>'
             f'<statusCode code="active"/><subject1 typeCode="SBJ">{_write_patient(told)}</subject1>'
-            f'<custodian typeCode="CST"><assignedEntity classCode="ASSIGNED">{_write_ii(header.sender)}'
+            f'<custodian typeCode="CST"><assignedEntity classCode="ASSIGNED">{write_ii(header.sender)}'
             f"</assignedEntity></custodian></registrationEvent></subject></controlActProcess></{name}>")
 
 
-def _wrapper(interaction: str, sender: II, receiver: II, processing: str, accept: str, identity: II,
-             at: datetime | None) -> str:
+def write_wrapper(interaction: str, sender: II, receiver: II, processing: str, accept: str, identity: II,
+                  at: datetime | None) -> str:
     """Transmission wrapper of a message (appendix O.1.1, O.1.2); receiver before sender, as the schemas have it."""
     time = f'value="{DTM.of(at)}"' if at else 'nullFlavor="NI"'
-    return (f'{_write_ii(identity)}<creationTime {time}/><interactionId root="{INTERACTIONS}" '
+    return (f'{write_ii(identity)}<creationTime {time}/><interactionId root="{INTERACTIONS}" '
             f'extension="{clean(interaction)}"/><processingCode code="{clean(processing or "P")}"/>'
             f'<processingModeCode code="T"/><acceptAckCode code="{accept}"/>'
             f"{_write_device('receiver', 'RCV', receiver)}{_write_device('sender', 'SND', sender)}")
 
 
 def _write_device(role: str, code: str, identity: II) -> str:
-    return (f'<{role} typeCode="{code}"><device classCode="DEV" determinerCode="INSTANCE">{_write_ii(identity)}'
+    return (f'<{role} typeCode="{code}"><device classCode="DEV" determinerCode="INSTANCE">{write_ii(identity)}'
             f"</device></{role}>")
 
 
-def _write_ii(identity: II) -> str:
+def write_ii(identity: II) -> str:
+    """An `id` element; one without root says that nothing is known."""
     if not identity.root:
         return '<id nullFlavor="NI"/>'
     extension = f' extension="{clean(identity.extension)}"' if identity.extension else ""
     return f'<id root="{clean(identity.root)}"{extension}/>'
 
 
-def _write_detail(finding: Finding) -> str:
+def write_detail(finding: Finding) -> str:
+    """A finding as acknowledgementDetail, in French and in English."""
     shown = finding.as_dict()
     text = f"{shown['fr']} {shown['hint']} — {shown['en']} {shown['hint_en']} [{shown['code']}, {shown['clause']}]"
     location = f"<location>{clean(finding.where.path)}</location>" if finding.where.path else ""
@@ -254,7 +261,7 @@ def _write_detail(finding: Finding) -> str:
 
 
 def _write_patient(told: Feed) -> str:
-    identifiers = "".join(_write_ii(_of_cx(item)) for item in told.identifiers)
+    identifiers = "".join(write_ii(_of_cx(item)) for item in told.identifiers)
     provider = _of_cx(told.identifiers[0]).root
     name = "".join(f"<{tag}>{clean(text)}</{tag}>" for tag, text in (("given", told.given), ("family", told.family))
                    if text)
@@ -272,7 +279,7 @@ _GENDERS = {"M": "M", "F": "F", "U": "UN"}
 
 def _write_other(cx: str) -> str:
     identity = _of_cx(cx)
-    return (f'<asOtherIDs classCode="PAT">{_write_ii(identity)}<scopingOrganization classCode="ORG" '
+    return (f'<asOtherIDs classCode="PAT">{write_ii(identity)}<scopingOrganization classCode="ORG" '
             f'determinerCode="INSTANCE"><id root="{clean(identity.root)}"/></scopingOrganization></asOtherIDs>')
 
 

@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
-from xds import rim
+from xds import rim, xcpd
 from xds.encodings import decode_base64
 from xds.findings import Catalogue, Finding, Refused, Severity, Where, shorten
 from xds.hl7v3 import ACKNOWLEDGEMENT, ADD, MERGE, REVISE, V3
@@ -87,6 +87,8 @@ TRANSACTIONS: Mapping[str, Transaction] = {row.name: row for row in (
                   f"{{{WSNT}}}{kind}Response", faults=True)
       for name, actor, kind in (("ITI-52", "NotificationProducer", "Subscribe"),
                                 ("ITI-52-Unsubscribe", "SubscriptionManager", "Unsubscribe"))),
+    Transaction("ITI-55", f"{V3}:{xcpd.QUERY}:{xcpd.DISCOVERY}", f"{V3}:{xcpd.ANSWER}:{xcpd.DISCOVERY}",
+                f"{{{V3}}}{xcpd.QUERY}", f"{{{V3}}}{xcpd.ANSWER}"),
     _transaction("ITI-57", "2010:UpdateDocumentSet", _SUBMIT, _DONE),
     # IHE's toolkit expects an answer without "Entry"; IPF sends and expects the one with it.
     Transaction("ITI-61", "urn:ihe:iti:2010:RegisterOnDemandDocumentEntry",
@@ -373,20 +375,25 @@ def _read_errors(response: Element) -> tuple[RegistryError, ...]:
 # --- findings -> errors --------------------------------------------------------------------------------------------
 
 
-def registry_error(finding: Finding) -> RegistryError:
-    """A finding as an error or warning of a RegistryErrorList; its context says it all, in French and in English."""
+def registry_error(finding: Finding, home: str = "") -> RegistryError:
+    """A finding as an error or warning of a RegistryErrorList; its context says it all, in French and in English.
+
+    Between communities the location is the one in which it was found (ITI TF-2 §3.38.4.1.3), `home`.
+    """
     place, shown = finding.where, finding.as_dict()
     facts = (shown["code"], shorten(place.part), f"line {place.line}" if place.line else "",
+             shorten(place.path) if home else "",
              f"expected {shown['expected']}" if shown["expected"] else "",
              f"received {shown['received']}" if shown["received"] else "", shown["clause"])
     context = f"{shown['fr']} {shown['hint']} — {shown['en']} {shown['hint_en']} [{', '.join(filter(None, facts))}]"
     severity = SEVERITY_ERROR if finding.severity is Severity.ERROR else SEVERITY_WARNING
-    return RegistryError(finding.xds or "XDSRegistryError", " ".join(context.split()), severity, shorten(place.path))
+    location = home or shorten(place.path)
+    return RegistryError(finding.xds or "XDSRegistryError", " ".join(context.split()), severity, location)
 
 
-def registry_errors(findings: Iterable[Finding]) -> list[RegistryError]:
+def registry_errors(findings: Iterable[Finding], home: str = "") -> list[RegistryError]:
     """Errors and warnings of an answer; informations are left out, for ebRS has no such severity."""
-    return [registry_error(finding) for finding in findings if finding.severity is not Severity.INFO]
+    return [registry_error(finding, home) for finding in findings if finding.severity is not Severity.INFO]
 
 
 # --- writing answers -----------------------------------------------------------------------------------------------

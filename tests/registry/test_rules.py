@@ -440,3 +440,27 @@ def test_a_stranger_among_the_classifications_is_no_finding() -> None:
 
     whole = changed(submission(), lambda thing: with_stranger(thing) if thing.id == "Document01" else thing)
     assert shown(check(whole)) == []
+
+
+@pytest.mark.parametrize("part", [document(), folder()])
+def test_a_set_that_holds_nothing_though_something_is_there(part: object) -> None:
+    """Not empty: what is there is not in it."""
+    whole = changed(submission(part), lambda thing: None if thing.source else thing)  # type: ignore[arg-type]
+    assert [found.code for found in check(whole)] == ["V-REG-NOT-IN-SET"]
+
+
+@pytest.mark.parametrize("stop", ["2024-01-01", "hier", ""])
+def test_times_of_which_one_is_none_are_not_compared(stop: str) -> None:
+    codes = [found.code for found in check(submission(document(service_start="20250102", service_stop=stop)))]
+    assert codes == (["V-REG-ATTRIBUTE-MALFORMED"] if stop else [])
+
+
+def test_no_media_type_is_missing_and_not_unknown_too() -> None:
+    found = check(submission(document(mime_type="")), domain=replace(DOMAIN, mime_types=frozenset({"text/xml"})))
+    assert shown(found) == [("V-REG-ATTRIBUTE-MISSING", "DocumentEntry(Document01)/mimeType", META)]
+
+
+def test_an_update_where_it_belongs() -> None:
+    """A lid of its own and the associations of ITI-57: `registry.update` judges them."""
+    whole = changed(submission(document(), link(UPDATE_AVAILABILITY, "Set01", OLD)), on("Document01", lid=OLD))
+    assert shown(check(whole, "ITI-57")) == []
