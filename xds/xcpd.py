@@ -56,7 +56,7 @@ class Name:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """By what a patient is sought: CX texts, names of which one is the patient's, YYYY[MM[DD]], M or F; "" where untold."""
+    """By what a patient is sought: CX texts, names of which one is the patient's, YYYY[MM[DD]], M or F; "" untold."""
 
     identifiers: tuple[str, ...] = ()
     names: tuple[Name, ...] = ()
