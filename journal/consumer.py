@@ -61,15 +61,15 @@ class Consumer:
     def take(self, handle: Callable[[Connection, Sequence[Event]], None], limit: int = 100) -> int:
         """Hand the next events over; how many they were, 0 when there are none or somebody else reads.
 
-        What `handle` writes by its connection is committed together with the cursor: exactly once.
+        What `handle` writes by its connection is committed together with the cursor, which moves first: exactly once.
         """
         events = self.events(limit)
         if not events:
             return 0
         try:
             with self.database.write() as connection:
-                handle(connection, events)
                 self.move(connection, events)
+                handle(connection, events)
         except LeaseLost:
             return 0
         return len(events)

@@ -66,9 +66,10 @@ class Queue:
         """Add a message inside the caller's transaction; returns its id."""
         identity = new_id()
         connection.execute(insert(self.table), _row(identity, message, len(body), WAITING))
-        pieces = [body[start:start + PIECE] for start in range(0, len(body), PIECE)]
-        connection.execute(insert(self.parts), [{"delivery_id": identity, "number": number, "data": piece}
-                                                for number, piece in enumerate(pieces)])
+        pieces = [{"delivery_id": identity, "number": number, "data": piece}
+                  for number, piece in enumerate(_pieces([body]))]
+        if pieces:
+            connection.execute(insert(self.parts), pieces)
         return identity
 
     def keep(self, message: Message, body: Iterable[bytes], length: int) -> int:
