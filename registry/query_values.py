@@ -50,18 +50,24 @@ class Definition:
     id: str
     parameters: Mapping[str, Parameter]
     either: tuple[str, ...] = ()
+    some: tuple[str, ...] = ()
 
 
 #: Parameter name -> one OR list a slot; more than one only where the query allows an AND.
 Values = Mapping[str, tuple[tuple[str, ...], ...]]
 
 
-def parse(query_id: str, slots: tuple[Slot, ...]) -> tuple[Definition, Values]:
-    """Definition and values of a query; Refused with all that is wrong with it. Unknown names are passed over."""
-    definition = BY_ID.get(query_id.lower())
+def parse(query_id: str, slots: tuple[Slot, ...],
+          offered: Mapping[str, Definition] | None = None) -> tuple[Definition, Values]:
+    """Definition and values of a query; Refused with all that is wrong with it. Unknown names are passed over.
+
+    `offered`: definitions by id, the stored queries of ITI-18 unless told otherwise.
+    """
+    known = BY_ID if offered is None else offered
+    definition = known.get(query_id.lower())
     if definition is None:
         raise Refused(UNKNOWN.at(Where("query", path="AdhocQuery/@id"), received=query_id,
-                                 expected=", ".join(sorted(query.name for query in BY_ID.values()))))
+                                 expected=", ".join(sorted(query.name for query in known.values()))))
     values: dict[str, tuple[tuple[str, ...], ...]] = {}
     findings: list[Finding] = []
     wrong: set[str] = set()
@@ -134,6 +140,8 @@ def _check_numbers(definition: Definition, values: Values, wrong: Container[str]
         yield MISSING.at(where, expected=names, parameter=names)
     elif len(given) > 1:
         yield NUMBER.at(where, expected=names, received=", ".join(given), parameter=given[1])
+    if definition.some and not any(any(values.get(name, ())) or name in wrong for name in definition.some):
+        yield MISSING.at(where, expected=" | ".join(definition.some), parameter=" | ".join(definition.some))
 
 
 def _obsolete(slot: Slot, definition: Definition) -> list[Finding]:
@@ -180,21 +188,23 @@ _TYPES: dict[str, Callable[[str], str]] = {
 }
 
 
-def _load() -> dict[str, Definition]:
-    data = tomllib.loads(resources.files("registry").joinpath("stored_queries.toml").read_text("utf-8"))
+def load(file: str) -> dict[str, Definition]:
+    """Definitions of a file of this room, by id."""
+    data = tomllib.loads(resources.files("registry").joinpath(file).read_text("utf-8"))
     found: dict[str, Definition] = {}
     for name, entry in data.items():
         texts = {**(data[entry["extends"]]["parameters"] if "extends" in entry else {}), **entry["parameters"]}
-        parameters = {key: _parameter(name, key, text) for key, text in texts.items()}
-        found[entry["id"]] = Definition(name, entry["id"], parameters, tuple(entry.get("either", ())))
+        parameters = {key: _parameter(f"{file}, {name}", key, text) for key, text in texts.items()}
+        found[entry["id"]] = Definition(name, entry["id"], parameters, tuple(entry.get("either", ())),
+                                        tuple(entry.get("some", ())))
     return found
 
 
 def _parameter(query: str, name: str, text: str) -> Parameter:
     kind, *flags = text.split()
     if kind not in _TYPES or not {"required", "many", "and"}.issuperset(flags):
-        raise ValueError(f"stored_queries.toml, {query}.{name}: {text!r}")
+        raise ValueError(f"{query}.{name}: {text!r}")
     return Parameter(name, kind, "required" in flags, "many" in flags, "and" in flags)
 
 
-BY_ID = _load()
+BY_ID = load("stored_queries.toml")

@@ -68,7 +68,8 @@ def register(registry: Registry, submission: Submission, stored: Mapping[str, St
         touched = effects.apply(connection, prepared, patient, registry.book)
         outbox.append(connection, outbox_table, patient.id, "submission", {
             "set": prepared.ids[submission.submission_set.id], "deprecated": sorted(touched.deprecated),
-            "documents": [prepared.ids[entry.id] for entry in submission.documents]})
+            "documents": [prepared.ids[entry.id] for entry in submission.documents],
+            "folders": sorted({prepared.ids[entry.id] for entry in submission.folders} | touched.folders)})
     return Registered(prepared.ids, patient)
 
 

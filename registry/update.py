@@ -315,7 +315,8 @@ def _apply(connection: Connection, registry: Registry, kept: Submission, plan: P
     outbox.append(connection, outbox_table, patient.id, "update", {
         "set": prepared.ids[kept.submission_set.id],
         "versions": [prepared.ids[one.entry.id] for one in plan.new_versions],
-        "statuses": [change.target.uuid for change in plan.status_changes]})
+        "statuses": [change.target.uuid for change in plan.status_changes],
+        "folders": sorted({link.source for link in plan.links if link.type == HAS_MEMBER})})
     return prepared.ids
 
 

@@ -446,9 +446,9 @@ def test_the_outbox_tells_what_happened(registry: Registry) -> None:
     second = put(registry, *replacing(first["Document01"])).ids
     events = list(told(registry))
     assert events[0] == {"kind": "submission", "set": first["Set01"], "deprecated": [],
-                         "documents": [first["Document01"]]}
+                         "documents": [first["Document01"]], "folders": []}
     assert events[-1] == {
-        "kind": "submission", "set": second["Set01"], "documents": [second["Document01"]],
+        "kind": "submission", "set": second["Set01"], "documents": [second["Document01"]], "folders": [],
         "deprecated": sorted([first["Document01"], addendum["Document01"]])}
 
 
