@@ -32,6 +32,11 @@ class AffinityDomain:
     max_results: int = 1000
     codes: Mapping[str, CodeList] = field(default_factory=dict)
 
+    @property
+    def home(self) -> str:
+        """The homeCommunityId as messages have it, `urn:oid:…`; "" where the operator set none."""
+        return self.home_community_id and "urn:oid:" + self.home_community_id.removeprefix("urn:oid:")
+
 
 def load(source: Path | str, package: str = "") -> AffinityDomain:
     """Read a file of the operator (path) or one that comes with a room (name and package)."""

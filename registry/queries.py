@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, Table, exists, or_, select
 from registry import claims, patients, stored
 from registry.codes import NAMES
 from registry.query_values import MISSING, Definition, Values, parse
-from registry.reader import Found, Reader, Row
+from registry.reader import Found, Key, Reader, Row
 from registry.register import Registry
 from registry.requirements import RULES
 from registry.tables import association, document, folder, object_code, object_text, submission_set
@@ -34,8 +34,11 @@ class Answer:
     count: int
 
 
-def run(registry: Registry, request: AdhocQuery, gate_of: Callable[[Reader, str], Gate]) -> Answer:
-    """Answer an AdhocQuery. `gate_of` admits the caller for the patient the query names ("" by identifier)."""
+def run(registry: Registry, request: AdhocQuery, gate_of: Callable[[Reader, str], Gate], home: str = "") -> Answer:
+    """Answer an AdhocQuery. `gate_of` admits the caller for the patient the query names ("" by identifier).
+
+    `home`: the community that a gateway writes on every object.
+    """
     if request.return_type not in {"LeafClass", "ObjectRef"}:
         raise Refused(RETURN_TYPE.at(Where("query", path="ResponseOption/@returnType"),
                                      expected="LeafClass | ObjectRef", received=request.return_type))
@@ -43,7 +46,8 @@ def run(registry: Registry, request: AdhocQuery, gate_of: Callable[[Reader, str]
     with registry.database.read() as connection:
         reader = Reader(connection, registry.book, Gate())
         reader.gate = gate_of(reader, _patient_of(definition, values))
-        return answer(reader, find(reader, definition, values), request.return_type, registry.domain.max_results)
+        found = at_home(find(reader, definition, values), home)
+        return answer(reader, found, request.return_type, registry.domain.max_results)
 
 
 def find(reader: Reader, definition: Definition, values: Values) -> Found:
@@ -52,6 +56,15 @@ def find(reader: Reader, definition: Definition, values: Values) -> Found:
     statuses = _only(values, "$XDSAssociationStatus") or (APPROVED,)
     reader.link_statuses = reader.book.find(reader.connection, ((status, NAMES) for status in statuses))
     return QUERIES[definition.name](reader, values)
+
+
+def at_home(found: Found, home: str) -> Found:
+    """The same objects, said to be of that community; "" leaves them as they are."""
+    if not home:
+        return found
+    kinds: list[dict[Key, Row]] = [{key: {**row, "home": home} for key, row in kind.items()}
+                                   for kind in (found.sets, found.documents, found.folders, found.associations)]
+    return Found(*kinds)
 
 
 def answer(reader: Reader, found: Found, return_type: str, max_results: int) -> Answer:

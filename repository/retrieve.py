@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -20,9 +20,9 @@ from security.identity import Caller
 from xds import messages
 from xds.answers import Answer
 from xds.findings import Finding, Where
-from xds.messages import DocumentRequest, DocumentResponse
+from xds.messages import DocumentRequest, DocumentResponse, RegistryError
 from xds.mtom import Part
-from xds.vocabulary import FAILURE, PARTIAL_SUCCESS, SUCCESS
+from xds.vocabulary import FAILURE, PARTIAL_SUCCESS, SEVERITY_ERROR, SUCCESS
 from xds.xml import Element
 
 UNKNOWN_REPOSITORY = RULES["V-REP-UNKNOWN-REPOSITORY"]
@@ -41,25 +41,45 @@ class Found:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One document on its way out: what is said of it, and its bytes."""
+
+    response: DocumentResponse
+    content: Iterable[bytes]
+    size: int
+
+
 def iti43(body: Element, caller: Caller, exchange: Exchange, repository: Repository) -> Answer:
     """Admit the caller, find each document asked for, answer with those found and an error for each other."""
-    services = repository.services
     with exchange.step("xds.ebxml"):
         requests = messages.read_retrieve(body)
+    found, findings = look_up(requests, "retrieve", caller, exchange, repository)
+    return answer(found, messages.registry_errors(findings))
+
+
+def look_up(requests: Iterable[DocumentRequest], action: str, caller: Caller, exchange: Exchange,
+            repository: Repository) -> tuple[list[Delivery], list[Finding]]:
+    """Documents that the caller may have, and why not the others. `action`: what the profile is asked to admit."""
+    services, store = repository.services, repository.store
     exchange.patient = caller.patient
     with services.registry.database.read() as connection:
         with exchange.step("profile"):
-            gate = services.profile.admit(connection, caller, "retrieve", "", find_in(connection))
+            gate = services.profile.admit(connection, caller, action, "", find_in(connection))
         with exchange.step("registry"):
             outcomes = [_look_up(request, connection, gate, repository) for request in requests]
-    outcomes = [_at_hand(outcome, repository.store) if isinstance(outcome, Found) else outcome for outcome in outcomes]
-    found = [outcome for outcome in outcomes if isinstance(outcome, Found)]
-    findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
-    exchange.documents += [{"unique_id": document.request.document_unique_id, "size": document.size}
-                           for document in found]
-    exchange.note(findings)
     with exchange.step("repository"):
-        return _answer(found, findings, repository)
+        outcomes = [_at_hand(outcome, store) if isinstance(outcome, Found) else outcome for outcome in outcomes]
+    found = [_deliver(outcome, store) for outcome in outcomes if isinstance(outcome, Found)]
+    findings = [outcome for outcome in outcomes if isinstance(outcome, Finding)]
+    exchange.documents += map(described, found)
+    exchange.note(findings)
+    return found, findings
+
+
+def described(delivery: Delivery) -> dict[str, Any]:
+    """A document as the journal names it."""
+    return {"unique_id": delivery.response.unique_id, "size": delivery.size}
 
 
 def _look_up(request: DocumentRequest, connection: Connection, gate: Gate,
@@ -89,17 +109,24 @@ def _at_hand(document: Found, store: Store) -> Found | Finding:
     return document
 
 
-def _answer(found: list[Found], findings: list[Finding], repository: Repository) -> Answer:
+def _deliver(document: Found, store: Store) -> Delivery:
+    request = document.request
+    response = DocumentResponse(request.home, request.repository_unique_id, request.document_unique_id,
+                                document.mime_type)
+    return Delivery(response, _content(document.key, store), document.size)
+
+
+def answer(deliveries: Sequence[Delivery], errors: Sequence[RegistryError]) -> Answer:
+    """The response with its documents beside it; its status says whether all, some or none are there."""
     parts: list[Part] = []
     responses: list[DocumentResponse] = []
-    for number, document in enumerate(found, start=1):
+    for number, delivery in enumerate(deliveries, start=1):
         content_id = f"document{number}@volet"
-        parts.append((content_id, _content(document.key, repository.store), document.size))
-        request = document.request
-        responses.append(DocumentResponse(request.home, request.repository_unique_id, request.document_unique_id,
-                                          document.mime_type, content_id))
-    status = (PARTIAL_SUCCESS if found else FAILURE) if findings else SUCCESS
-    return Answer(messages.write_retrieve_response(status, messages.registry_errors(findings), responses), parts)
+        parts.append((content_id, delivery.content, delivery.size))
+        responses.append(replace(delivery.response, content_id=content_id))
+    failed = any(error.severity == SEVERITY_ERROR for error in errors)
+    status = (PARTIAL_SUCCESS if responses else FAILURE) if failed else SUCCESS
+    return Answer(messages.write_retrieve_response(status, errors, responses), parts)
 
 
 def _content(key: str, store: Store) -> Iterator[bytes]:

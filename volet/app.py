@@ -19,6 +19,7 @@ SERVICE_PATHS = {
     "registry": ("/si-dmp-server/v2/services/registry", "/xds/registry"),
     "repository": ("/si-dmp-server/v2/services/repository", "/xds/repository"),
     "identity": ("/xds/identity",),
+    "gateway": ("/xds/gateway",),
 }
 
 

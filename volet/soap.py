@@ -15,10 +15,11 @@ from cryptography.x509 import Certificate
 from sqlalchemy.exc import OperationalError
 
 from journal.exchanges import Exchange
-from registry import transactions
+from registry import gateway, transactions
 from registry.identity import iti44
 from registry.requirements import RULES as REGISTRY_RULES
 from registry.transactions import Services
+from repository.gateway import iti39
 from repository.provide import iti41
 from repository.remove import iti86
 from repository.retrieve import iti43
@@ -75,8 +76,10 @@ def _registry(story: Callable[[Element, Caller, Exchange, Services], Answer]) ->
 
 
 HANDLERS: Mapping[str, Handler] = {
-    **{name: _registry(story) for name, story in transactions.STORIES.items()},
+    **{name: _registry(story) for name, story in {**transactions.STORIES, **gateway.STORIES}.items()},
     "ITI-44": _registry(iti44),
+    "ITI-39": lambda envelope, _, exchange, server: iti39(envelope.body, exchange.caller, exchange,
+                                                          server.repository),
     "ITI-41": lambda envelope, message, exchange, server: iti41(envelope.body, message, exchange.caller, exchange,
                                                                 server.repository),
     "ITI-43": lambda envelope, _, exchange, server: iti43(envelope.body, exchange.caller, exchange,
@@ -86,11 +89,15 @@ HANDLERS: Mapping[str, Handler] = {
 }
 
 
+_GATEWAYS = frozenset({"gateway", "initiating"})
+
+
 @dataclass(slots=True)
 class _Outcome:
     """What is known of the answer so far, whatever goes wrong."""
 
     multipart: bool
+    home: str = ""  # the community that a gateway names in its errors
     transaction: Transaction | None = None
     relates_to: str = ""
     body: Element | None = None
@@ -102,6 +109,8 @@ def handle(request: Request, service: str, server: Server) -> Response:
     """Answer a SOAP request; every outcome is an answer, and every exchange is in the journal."""
     exchange = Exchange(door=request.door)
     outcome = _Outcome(multipart=service == "repository")
+    if service in _GATEWAYS:
+        outcome.home = server.profile.domain.home
     try:
         _story(request, service, server, exchange, outcome)
     except Refused as refused:
@@ -201,7 +210,7 @@ def _response(outcome: _Outcome, exchange: Exchange, sender_status: int) -> Resp
         status = max(soap.http_status_of(outcome.findings), sender_status)
         exchange.response = fault
         return _package(fault, (), "", outcome.multipart, status)
-    refusal = failure(outcome.transaction, outcome.findings, outcome.body, datetime.now(UTC))
+    refusal = failure(outcome.transaction, outcome.findings, outcome.body, datetime.now(UTC), outcome.home)
     return _envelope(outcome, refusal, exchange)
 
 
