@@ -43,7 +43,8 @@ SERVICE = {"ITI-18": "registry", "ITI-41": "repository", "ITI-43": "repository"}
 
 _TIMES = (10.0, 300.0)  # seconds to connect, and between two pieces of an answer
 _CHUNK = 64 * 1024
-_LIMITS = Limits(part=1 << 30, total=4 << 30)  # bytes of an answer; what is large goes to disk
+# Of an answer: as many documents as were asked for, and bytes; what is large goes to disk.
+_LIMITS = Limits(parts=100_000, part=1 << 30, total=4 << 30)
 _SOAP = frozenset({"multipart/related", "application/soap+xml", "application/xop+xml", "text/xml", "application/xml"})
 
 
