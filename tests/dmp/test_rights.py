@@ -336,3 +336,11 @@ def test_nobody_without_an_identifier_sees_anything() -> None:
 
 def test_modes_are_those_of_the_vihf() -> None:
     assert {mode: standing(caller(mode=mode)).mode for mode in MODES} == {"n": "n", "r": "r", "b": "b"}
+
+
+def test_a_refusal_tells_who_is_entitled() -> None:
+    (finding,) = rights.refusals(actor("ES"), "search")
+    assert finding.received == "ES, normal"
+    assert finding.expected == "PS-n, PS-r, PS-b, MED-n, MED-r, MED-b, TRAV-n, MT-n, MT-b"
+    (finding,) = rights.refusals(standing(caller(card_type=CardType.CPA)), "remove")
+    assert (finding.received, finding.expected) == ("—, normal", "—")
