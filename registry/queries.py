@@ -45,7 +45,7 @@ def run(registry: Registry, request: AdhocQuery, gate_of: Callable[[Reader, str]
     definition, values = parse(request.id, request.slots)
     with registry.database.read() as connection:
         reader = Reader(connection, registry.book, Gate())
-        reader.gate = gate_of(reader, _patient_of(definition, values))
+        reader.gate = gate_of(reader, patient_of(definition, values))
         found = at_home(find(reader, definition, values), home)
         return answer(reader, found, request.return_type, registry.domain.max_results)
 
@@ -272,7 +272,7 @@ def _only(values: Values, name: str) -> tuple[str, ...]:
     return lists[0]
 
 
-def _patient_of(definition: Definition, values: Values) -> str:
+def patient_of(definition: Definition, values: Values) -> str:
     """The patient identifier that a query names, "" for a query by identifiers."""
     name = next((name for name, taken in definition.parameters.items() if taken.type == "patient"), "")
     return "".join(_only(values, name)[:1])

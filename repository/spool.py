@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,8 +83,9 @@ class Message:
             part.discard()
 
 
-def receive(content_type: str, chunks: Iterable[bytes], folder: Path, limits: Limits = DEFAULT_LIMITS) -> Message:
-    """Read a whole message. Memory stays bounded by the envelope and `IN_MEMORY` a part; `folder` takes the rest."""
+def receive(content_type: str, chunks: Iterable[bytes], folder: Path, limits: Limits = DEFAULT_LIMITS,
+            in_memory: int = IN_MEMORY) -> Message:
+    """Read a whole message. Memory stays bounded by the envelope and `in_memory` a part; `folder` takes the rest."""
     if parse_content_type(content_type).media_type != "multipart/related":
         parts = read_message(content_type, _bounded(chunks))
         _check_markup(parts.root)
@@ -91,7 +93,7 @@ def receive(content_type: str, chunks: Iterable[bytes], folder: Path, limits: Li
     reader = Reader(content_type, limits)
     message = Message(b"", is_multipart=True)
     try:
-        _collect(reader, chunks, message, folder)
+        _collect(reader, chunks, message, partial(_Sink, folder=folder, in_memory=in_memory))
         _check_markup(message.root)
     except BaseException:
         message.__exit__()
@@ -125,15 +127,15 @@ def inflated(chunks: Iterable[bytes], limit: int) -> Iterator[bytes]:
         raise Refused(NOT_GZIP.at(Where("body"), received="…"))
 
 
-def _collect(reader: Reader, chunks: Iterable[bytes], message: Message, folder: Path) -> None:
-    sink = _Sink("", True, folder)
+def _collect(reader: Reader, chunks: Iterable[bytes], message: Message, sink_of: Callable[[str, bool], _Sink]) -> None:
+    sink = sink_of("", True)
     try:
         for chunk in chunks:
             for event in reader.feed(chunk):
                 if isinstance(event, PartData):
                     sink.write(event.data)
                 elif isinstance(event, PartStart):
-                    sink = _Sink(event.content_id, event.is_root, folder)
+                    sink = sink_of(event.content_id, event.is_root)
                 elif isinstance(event, PartEnd):
                     _finish(sink, message)
         reader.close()
@@ -154,8 +156,8 @@ def _finish(sink: _Sink, message: Message) -> None:
 class _Sink:
     """Takes the bytes of one part; the root's are never hashed nor written to disk (its size is limited)."""
 
-    def __init__(self, content_id: str, is_root: bool, folder: Path) -> None:
-        self.content_id, self.is_root, self.folder = content_id, is_root, folder
+    def __init__(self, content_id: str, is_root: bool, folder: Path, in_memory: int) -> None:
+        self.content_id, self.is_root, self.folder, self.in_memory = content_id, is_root, folder, in_memory
         self.pieces: list[bytes] = []
         self.size = 0
         self.sha1, self.sha256 = hashlib.sha1(usedforsecurity=False), hashlib.sha256()
@@ -169,7 +171,7 @@ class _Sink:
             return
         self.sha1.update(data)
         self.sha256.update(data)
-        if self.file is None and self.size > IN_MEMORY:
+        if self.file is None and self.size > self.in_memory:
             self._spill()
         if self.file is not None:
             self.file.write(data)

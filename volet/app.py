@@ -20,6 +20,7 @@ SERVICE_PATHS = {
     "repository": ("/si-dmp-server/v2/services/repository", "/xds/repository"),
     "identity": ("/xds/identity",),
     "gateway": ("/xds/gateway",),
+    "initiating": ("/xds/initiating",),
 }
 
 

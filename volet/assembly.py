@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
 
@@ -22,6 +22,7 @@ from repository.store import FolderStore
 from security.trust import TrustStore
 from security.vihf import Cache
 from security.vihf_rules import VihfPolicy
+from volet.communities import Communities, load
 from volet.settings import ProfileName, Settings
 from xds.mtom import Limits
 
@@ -36,6 +37,7 @@ class Server:
     trust: TrustStore | None
     cache: Cache
     limits: Limits
+    communities: Communities = field(default_factory=dict)
 
     @property
     def services(self) -> Services:
@@ -81,7 +83,8 @@ def build(settings: Settings) -> Server:
     return Server(
         settings, Repository(store, Services(Registry(database, book, profile.domain), profile)),
         Journal(Database(settings.journal_url, durable=False), Keeping(settings.journal_exchanges, content)),
-        trust, Cache(), Limits(part=settings.max_document_bytes, total=settings.max_request_bytes))
+        trust, Cache(), Limits(part=settings.max_document_bytes, total=settings.max_request_bytes),
+        load(settings.communities, profile.domain.home))
 
 
 def _trust(settings: Settings) -> TrustStore | None:

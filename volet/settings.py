@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64, description="processes for each listener")
     threads: int = Field(8, ge=1, le=256, description="threads of each process")
     affinity: Path | None = Field(None, description="affinity domain file instead of the profile's own")
+    communities: Path | None = Field(
+        None, description="TOML file of the other communities that the initiating gateway asks (XCA)")
     mllp: str = Field("", description="HOST:PORT of the HL7 v2 patient feed (ITI-8); empty: off")
     vihf_max_age: int = Field(300, ge=1, le=8 * 3600, description="seconds a VIHF is good for after its IssueInstant")
     vihf_one_time: bool = Field(False, description="take each VIHF once only, over TLS too")

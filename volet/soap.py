@@ -28,6 +28,7 @@ from security import vihf
 from security.cards import describe, load_certificate
 from security.identity import Caller
 from security.trust import Purpose
+from volet import communities
 from volet.assembly import Server
 from volet.settings import ProfileName
 from xds import soap
@@ -89,6 +90,15 @@ HANDLERS: Mapping[str, Handler] = {
 }
 
 
+def _initiating(story: Callable[[Element, Caller, Exchange, communities.Gateway], Answer]) -> Handler:
+    """A story of the initiating gateway as a handler."""
+    return lambda envelope, _, exchange, server: story(
+        envelope.body, exchange.caller, exchange,
+        communities.Gateway(server.repository, server.communities, server.limits))
+
+
+#: What the same transactions mean at the initiating gateway
+INITIATING: Mapping[str, Handler] = {"ITI-18": _initiating(communities.iti18), "ITI-43": _initiating(communities.iti43)}
 _GATEWAYS = frozenset({"gateway", "initiating"})
 
 
@@ -144,7 +154,8 @@ def _story(request: Request, service: str, server: Server, exchange: Exchange, o
             certificate = load_certificate(request.certificate) if request.certificate else None
             exchange.caller = _identify(envelope, request.door, certificate, exchange, server)
         exchange.note([*message.warnings, *envelope.warnings, *exchange.caller.findings])
-        outcome.answer = HANDLERS[exchange.name](envelope, message, exchange, server)
+        handlers = INITIATING if service == "initiating" else HANDLERS
+        outcome.answer = handlers[exchange.name](envelope, message, exchange, server)
 
 
 def _read_envelope(message: Message, outcome: _Outcome) -> Envelope:

@@ -376,19 +376,14 @@ def _read_errors(response: Element) -> tuple[RegistryError, ...]:
 
 
 def registry_error(finding: Finding, home: str = "") -> RegistryError:
-    """A finding as an error or warning of a RegistryErrorList; its context says it all, in French and in English.
-
-    Between communities the location is the one in which it was found (ITI TF-2 §3.38.4.1.3), `home`.
-    """
-    place, shown = finding.where, finding.as_dict()
-    facts = (shown["code"], shorten(place.part), f"line {place.line}" if place.line else "",
-             shorten(place.path) if home else "",
+    """A finding in a RegistryErrorList, in French and in English; `home` is where gateways found it (TF-2 §3.38)."""
+    place, shown, path = finding.where, finding.as_dict(), shorten(finding.where.path)
+    facts = (shown["code"], shorten(place.part), f"line {place.line}" if place.line else "", path if home else "",
              f"expected {shown['expected']}" if shown["expected"] else "",
              f"received {shown['received']}" if shown["received"] else "", shown["clause"])
     context = f"{shown['fr']} {shown['hint']} — {shown['en']} {shown['hint_en']} [{', '.join(filter(None, facts))}]"
     severity = SEVERITY_ERROR if finding.severity is Severity.ERROR else SEVERITY_WARNING
-    location = home or shorten(place.path)
-    return RegistryError(finding.xds or "XDSRegistryError", " ".join(context.split()), severity, location)
+    return RegistryError(finding.xds or "XDSRegistryError", " ".join(context.split()), severity, home or path)
 
 
 def registry_errors(findings: Iterable[Finding], home: str = "") -> list[RegistryError]:

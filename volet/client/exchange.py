@@ -45,7 +45,9 @@ _TIMES = (10.0, 300.0)  # seconds to connect, and between two pieces of an answe
 _CHUNK = 64 * 1024
 # Of an answer: as many documents as were asked for, and bytes; what is large goes to disk.
 _LIMITS = Limits(parts=100_000, part=1 << 30, total=4 << 30)
-_SOAP = frozenset({"multipart/related", "application/soap+xml", "application/xop+xml", "text/xml", "application/xml"})
+#: Media types of a SOAP answer, whole or with documents beside it
+SOAP_TYPES = frozenset({"multipart/related", "application/soap+xml", "application/xop+xml", "text/xml",
+                        "application/xml"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def _send(endpoint: Endpoint, url: str, package: tuple[str, Any], folder: Path) 
             allow_redirects=False, cert=endpoint.card.tls_files if over_tls else None,
             verify=str(endpoint.ca) if over_tls and endpoint.ca else True) as response:
         content_type = response.headers.get("Content-Type", "")
-        if content_type.partition(";")[0].strip().lower() not in _SOAP:
+        if content_type.partition(";")[0].strip().lower() not in SOAP_TYPES:
             raise Refused(NOT_SOAP.at(Where("HTTP", path=url), expected="SOAP 1.2", received=describe(response)))
         return receive(content_type, response.iter_content(_CHUNK), folder, _LIMITS)
 
