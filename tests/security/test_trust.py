@@ -377,7 +377,8 @@ def test_threads_share_a_store_while_it_changes(own, now):
         thread.start()
     signer = issuer(own)
     for serial in range(1, 4):
-        crl = minting.revocation_list(signer, None, NOW + timedelta(seconds=serial), [], x509.ReasonFlags.unspecified)
+        at = now + timedelta(seconds=serial)  # newer than the list that came with the PKI, or it would not count
+        crl = minting.revocation_list(signer, None, at, [], x509.ReasonFlags.unspecified)
         pkis._write(own / "pki/new.crl", crl.public_bytes(Encoding.PEM))
         deadline = time.monotonic() + 300  # against hanging only: a busy machine may take its time
         while store.current().epoch not in seen or len(seen) < serial:
