@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from volet import __version__
-from volet.cli import cards, documents, journal, push, server
+from volet.cli import cards, documents, journal, media, push, server
 
 # Plain help: in rich's, `[8443]` would be taken for markup.
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False, no_args_is_help=True,
@@ -27,7 +27,7 @@ def volet(_version: Annotated[bool, typer.Option("--version", callback=_version,
     """Volet: the French shared medical record (DMP) on one's own machine. Unofficial: no verdict has legal value."""
 
 
-for part in (server, push, documents, cards, journal):
+for part in (server, push, documents, media, cards, journal):
     part.register(app)
 
 

@@ -5,6 +5,7 @@
     exchange        one message to the server and its answer; what can go wrong on the way
     transactions    ITI-41, ITI-18, ITI-43 with their values
     answers         faults and registry errors -> findings as in every JSON answer
+    media           documents -> XDM archive of secure mail, and back
     journal         what the server received and answered
 
 It speaks to any XDS.b server through the network only, as foreign software would; what it shares with the server is
