@@ -73,6 +73,8 @@ class Listener(BaseApplication):  # type: ignore[misc]
 
 def serve(settings: Settings, ready: Callable[[], None]) -> int:
     """Migrate, start all listeners, wait; returns the exit status. `ready` is called once they are started."""
+    for bind in (*(bind for bind, _ in _addresses(settings)), *([settings.mllp] if settings.mllp else [])):
+        _check_free(bind)
     migrate(settings)
     server = build(settings)  # what would fail in every worker fails here, once, with its reason
     server.repository.store.sweep()
@@ -103,6 +105,16 @@ def _addresses(settings: Settings) -> list[tuple[str, bool]]:
             raise ValueError(f"http={settings.http}: plain HTTP is for loopback only")
         found.append((settings.http, False))
     return found
+
+
+def _check_free(bind: str) -> None:
+    """OSError when an address is taken: gunicorn would try on, and the other server's answers would look like ours."""
+    host, port = address(bind)
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise OSError(f"{bind}: {error.strerror}. Another server may be running there: stop it, or give another "
+                      "address (--http, --https, VOLET_MLLP).") from error
 
 
 def _all_listen(children: list[multiprocessing.Process]) -> bool:
