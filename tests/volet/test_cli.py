@@ -6,8 +6,7 @@ import hashlib
 import json
 import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,16 +59,6 @@ def _at_home(monkeypatch: pytest.MonkeyPatch, pki: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("VOLET_DATA", str(pki))
     monkeypatch.setattr(journal_command, "_EVERY", 0.0)
-
-
-@pytest.fixture(autouse=True)
-def _in_paris() -> Iterator[None]:
-    """A time zone that is not UTC."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TZ", "Europe/Paris")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 def volet(*arguments: object) -> Result:

@@ -60,7 +60,6 @@ def _at_home(monkeypatch: pytest.MonkeyPatch, pki: Path, tmp_path: Path) -> None
         if name.startswith("VOLET_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("VOLET_DATA", str(pki))
-    monkeypatch.setenv("TZ", "Europe/Paris")
     monkeypatch.chdir(tmp_path)
 
 
