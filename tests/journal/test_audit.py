@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -262,7 +263,7 @@ def test_those_who_wait_are_written_together() -> None:
     for thread in others:
         thread.start()
     while len(batches._waiting) < 3:
-        pass
+        time.sleep(0.001)
     go.set()
     for thread in (first, *others):
         thread.join()
