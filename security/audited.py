@@ -43,15 +43,19 @@ def message_id_of(body: Element) -> str:
 
 
 def _query(transaction: Transaction, body: Element) -> Iterator[Object]:
-    """ITI TF-2 §3.18.5.1.2: the query's UUID, the request in base64, its encoding, the community asked."""
+    """ITI TF-2 §3.18.5.1.2: the query's UUID, the request in base64, its encoding, the community asked.
+
+    Of an HL7 v3 query the parameters alone, under the message's identifier (§3.47.5.1.2, §3.55.5.1.2).
+    """
     query = next(body.iter(f"{{{RIM}}}AdhocQuery"), None)
-    text = etree.tostring(body, encoding="UTF-8", xml_declaration=False, with_tail=False)
+    asked = next(body.iter(f"{{{hl7v3.V3}}}queryByParameter"), body)
+    text = etree.tostring(asked, encoding="UTF-8", xml_declaration=False, with_tail=False)
     details = [("QueryEncoding", "UTF-8")]
     if query is not None and query.get("home"):
         details.append(("urn:ihe:iti:xca:2010:homeCommunityId", query.get("home", "")))
     if len(text) > LONGEST_QUERY:
         details.append(("QueryCut", f"{LONGEST_QUERY} / {len(text)}"))
-    name = "" if query is None else query.get("id", "")
+    name = message_id_of(body) if query is None else query.get("id", "")
     yield Object(name or "–", transaction.code, Role.QUERY, query=text[:LONGEST_QUERY], details=tuple(details))
 
 

@@ -69,14 +69,20 @@ def coded(element: etree._Element | None) -> tuple[str, ...]:
 TABLES = [  # ITI TF-2, the receiving side's table of each transaction
     ("ITI-8", "110110", "Patient Record", "U", "Patient Identity Feed"),
     ("ITI-18", "110112", "Query", "E", "Registry Stored Query"),
+    ("ITI-38", "110112", "Query", "E", "Cross Gateway Query"),
+    ("ITI-39", "110106", "Export", "R", "Cross Gateway Retrieve"),
     ("ITI-41", "110107", "Import", "C", "Provide and Register Document Set-b"),
     ("ITI-42", "110107", "Import", "C", "Register Document Set-b"),
     ("ITI-43", "110106", "Export", "R", "Retrieve Document Set"),
     ("ITI-44", "110110", "Patient Record", "U", "Patient Identity Feed"),
+    ("ITI-45", "110112", "Query", "E", "PIX Query"),
+    ("ITI-47", "110112", "Query", "E", "Patient Demographics Query"),
     ("ITI-51", "110112", "Query", "E", "Multi-Patient Stored Query"),
+    ("ITI-55", "110112", "Query", "E", "Cross Gateway Patient Discovery"),
     ("ITI-57", "110107", "Import", "U", "Update Document Set"),
     ("ITI-61", "110107", "Import", "C", "Register On-Demand Document Entry"),
     ("ITI-62", "110110", "Patient Record", "D", "Remove Metadata"),
+    ("ITI-80", "110107", "Import", "C", "CrossGatewayDocumentProvide"),
     ("ITI-86", "110110", "Patient Record", "D", "Remove Documents"),
     ("ITI-92", "110107", "Import", "U", "Restricted Update Document Set"),
 ]
@@ -222,6 +228,13 @@ def test_a_long_query_is_cut_and_says_so() -> None:
 def test_a_query_without_query() -> None:
     (query,) = read("ITI-18", "<x/>")
     assert (query.id, query.query) == ("–", b"<x/>")
+
+
+@pytest.mark.parametrize("name", ["ITI-45", "ITI-47", "ITI-55"])
+def test_a_query_in_hl7_v3(name: str) -> None:
+    parameters = '<queryByParameter xmlns="urn:hl7-org:v3"><queryId root="2.999"/></queryByParameter>'
+    (query,) = read(name, f'<m xmlns="urn:hl7-org:v3"><id root="2.999.1"/><p>{parameters}</p><secret/></m>')
+    assert (query.id, query.query, query.id_type.code) == ("2.999.1", parameters.encode(), name)
 
 
 def package(identifier: str, scheme: str = SUBMISSION_SET.unique_id) -> str:
