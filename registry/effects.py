@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, select, update
@@ -36,10 +37,16 @@ def apply(connection: Connection, prepared: Prepared, patient: Patient, book: Co
     followed = [place for old, new in replaced for place in _follow(connection, prepared, patient, old, new, book)]
     grown = {link.source for link in links if link.type == HAS_MEMBER and link.source not in prepared.objects}
     touched = grown | set(followed)
-    if touched:
-        connection.execute(update(folder).where(folder.c.patient_id == patient.id, folder.c.uuid.in_(touched))
-                           .values(last_update_time=stamp(prepared.now)))
+    touch(connection, patient, touched, prepared.now)
     return Touched(frozenset(deprecated), frozenset(touched))
+
+
+def touch(connection: Connection, patient: Patient, folders: Iterable[str], now: datetime) -> None:
+    """The content of folders is another now (lastUpdateTime, ITI TF-3 §4.2.3.4.6)."""
+    uuids = set(folders)
+    if uuids:
+        connection.execute(update(folder).where(folder.c.patient_id == patient.id, folder.c.uuid.in_(uuids))
+                           .values(last_update_time=stamp(now)))
 
 
 def _with_dependents(connection: Connection, patient: Patient, replaced: Iterable[str], book: CodeBook) -> set[str]:
@@ -51,7 +58,7 @@ def _with_dependents(connection: Connection, patient: Patient, replaced: Iterabl
         found |= waiting
         sources = connection.execute(select(association.c.source).where(
             association.c.patient_id == patient.id, association.c.target.in_(waiting),
-            association.c.type.in_(dependent))).scalars()
+            association.c.type.in_(dependent), association.c.status == book.id_of(APPROVED))).scalars()
         waiting = set(sources) - found
     return found
 

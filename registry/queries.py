@@ -51,9 +51,10 @@ def run(registry: Registry, request: AdhocQuery, gate_of: Callable[[Reader, str]
 
 
 def find(reader: Reader, definition: Definition, values: Values) -> Found:
-    """Objects of one query, at the level and with the statuses of associations that it asks for (default Approved)."""
+    """Objects of one query, at the level that it asks for; associations out of force only at level 2 and by name."""
     reader.level = int("".join(_only(values, "$MetadataLevel")) or "1")
-    statuses = _only(values, "$XDSAssociationStatus") or (APPROVED,)
+    asked = _only(values, "$XDSAssociationStatus") if reader.level > 1 else ()
+    statuses = asked or (APPROVED,)
     reader.link_statuses = reader.book.find(reader.connection, ((status, NAMES) for status in statuses))
     return QUERIES[definition.name](reader, values)
 

@@ -13,6 +13,7 @@ from registry.claims import Claim
 from registry.codes import CodeBook
 from registry.tables import association, document, folder, submission_set
 from security.access import DocumentFacts, Gate
+from xds.vocabulary import APPROVED
 
 Row = Mapping[Any, Any]
 Key = tuple[int, int]  # patient, object
@@ -45,7 +46,7 @@ class Reader:
     """One transaction's view of the registry through one gate."""
 
     def __init__(self, connection: Connection, book: CodeBook, gate: Gate) -> None:
-        """Keep what every look-up needs. Level 1 sees newest versions only, 2 all (`$MetadataLevel`)."""
+        """Keep what every look-up needs. Level 1 sees what plain XDS knows, 2 everything (`$MetadataLevel`)."""
         self.connection, self.book, self.gate = connection, book, gate
         self.level = 1
         self.link_statuses: list[int] | None = None  # None: all, as the registry's own look-ups need
@@ -109,6 +110,13 @@ class Reader:
         return {name: kept for name, holders in found.items()
                 if (kept := [claim for claim in holders if claim.patient_id == only])}
 
+    def lets_through(self, claim: Claim, row: Row) -> bool:
+        """Whether the gate shows an object at all: what belongs to others does not exist for the caller."""
+        gate = self.gate
+        if gate.only_patient not in {None, claim.patient_id}:
+            return False
+        return claim.kind != claims.DOCUMENT or gate.sees is None or gate.sees(self.facts(row))
+
     def facts(self, row: Row) -> DocumentFacts:
         """What the gate decides by."""
         text = self.book.text_of
@@ -126,11 +134,17 @@ class Reader:
 
     def _rows(self, table: Table, conditions: Sequence[ColumnElement[bool]]) -> dict[Key, Row]:
         statement = select(table).where(*conditions).order_by(table.c.patient_id, table.c.id)
-        if self.level == 1 and table in (document, folder):
-            statement = statement.where(table.c.current == 1)
+        if self.level == 1:
+            statement = statement.where(*self._of_level_1(table))
         if self.gate.only_patient is not None:
             statement = statement.where(table.c.patient_id == self.gate.only_patient)
         return {(row["patient_id"], row["id"]): row for row in self.connection.execute(statement).mappings().all()}
+
+    def _of_level_1(self, table: Table) -> list[ColumnElement[bool]]:
+        """Newest versions, and neither documents taken offline nor folders out of force (§3.18.4.1.2.3.5.1.1)."""
+        if table is document:
+            return [document.c.current == 1, document.c.offline == 0]
+        return [folder.c.current == 1, folder.c.status == self.book.id_of(APPROVED)] if table is folder else []
 
 
 _TABLES = {claims.DOCUMENT: document, claims.SET: submission_set, claims.FOLDER: folder,

@@ -27,7 +27,7 @@ from registry.tables import (
 from xds import ebxml, hl7, rim
 from xds.model import Association, Author, Code, DocumentEntry, Folder, Submission, SubmissionSet
 from xds.rim import RegistryObject
-from xds.vocabulary import APPROVED, ASSOCIATION_TYPES, DEPRECATED, ON_DEMAND, STABLE
+from xds.vocabulary import APPROVED, ASSOCIATION_TYPES, DEPRECATED, OFFLINE, ON_DEMAND, STABLE
 
 #: Names that every registry needs from the first day
 BASIC_NAMES: tuple[Key, ...] = tuple((name, NAMES) for name in sorted(
@@ -137,7 +137,7 @@ class _Maker:
             "repository_unique_id": entry.repository_unique_id, "hash": entry.hash.lower(),
             "size": int(entry.size or 0), "storage_key": kept.key if kept else "",
             "sha256": kept.sha256 if kept else None,
-            "registered": int(self.prepared.now.timestamp() * 1000)}
+            "registered": int(self.prepared.now.timestamp() * 1000), "offline": int(entry.availability == OFFLINE)}
 
     def folder_row(self, entry: Folder) -> dict[str, Any]:
         return {**self.common(entry.id), "unique_id": entry.unique_id, "last_update_time": stamp(self.prepared.now)}

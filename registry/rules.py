@@ -73,19 +73,24 @@ class Context:
     transaction: str
     requirements: Requirements
     domain: AffinityDomain
+    on_demand: Requirements | None = None  # where stable and on-demand entries may come: what the latter carry
+
+    def requirements_of(self, thing: RegistryObject) -> Requirements:
+        """What an object of the submission carries."""
+        return self.on_demand if self.on_demand is not None and thing.object_type == ON_DEMAND else self.requirements
 
 
 def check(submission: Submission, context: Context) -> list[Finding]:
     """All findings of a submission on its own, object by object and then as a whole."""
     findings: list[Finding] = []
     for thing in submission.objects:
-        findings += check_requirements(thing, context.requirements)
+        findings += check_requirements(thing, context.requirements_of(thing))
         findings += check_slots(thing)
         findings += check_parents(thing)
         findings += check_codes(thing, context.domain)
     findings += [finding for rule in RULES_OF_ALL for finding in rule(submission)]
     if context.transaction in FIRST_VERSIONS:
-        findings += [*check_membership(submission), *check_associations(submission)]
+        findings += [*check_membership(submission), *check_associations(submission), *check_unique_ids(submission)]
     findings += check_mime_types(submission, context.domain)
     findings += check_transaction(submission, context.transaction)
     return findings
@@ -297,9 +302,9 @@ def check_transaction(submission: Submission, transaction: str) -> Iterator[Find
                                  received=entry.object_type)
 
 
-#: Rules of every transaction that submits; what an update may link is judged by `registry.update`
+#: Rules of every transaction that submits; what an update may link, and its uniqueIds, is for `registry.operations`
 RULES_OF_ALL = (check_ids, check_packages, check_set, check_set_status, check_documentation, check_patients,
-                check_unique_ids, check_times)
+                check_times)
 
 
 def _place(submission: Submission, identity: str, attribute: str = "") -> Where:

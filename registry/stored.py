@@ -58,11 +58,6 @@ def render(kind: str, row: Mapping[str, Any], status: str, patient_id: str = "")
     return rim.write_with(shell, rim.Fragments(before, after + hole.replace(_HOLE, escape(patient_id or submitted))))
 
 
-def renamed(codec: int, data: bytes, old: str, new: str) -> tuple[int, bytes]:
-    """The stored form under another id, for a copy of the object."""
-    return NEWEST, _compressor(NEWEST).compress(_unpack(codec, data).replace(old, new).encode())
-
-
 _ELEMENTS = {"document": "ExtrinsicObject", "set": "RegistryPackage", "folder": "RegistryPackage",
              "association": "Association"}
 

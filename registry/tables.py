@@ -116,6 +116,7 @@ document = Table(
     Column("storage_key", String(64), nullable=False),
     Column("sha256", LargeBinary(32)),
     Column("registered", BigInteger, nullable=False),
+    Column("offline", SmallInteger, nullable=False, server_default="0"),  # 1: documentAvailability says so
     **_CLUSTERED,
 )
 Index("document_found", document.c.patient_id, document.c.status, document.c.creation_time)

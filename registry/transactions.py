@@ -13,7 +13,7 @@ from registry.profile import Contents, Profile
 from registry.reader import Reader
 from registry.register import Registry, refuse, register
 from registry.remove import remove
-from registry.requirements import RULES
+from registry.requirements import RULES, SAME_AS
 from registry.rules import Context, check
 from registry.update import update
 from security.access import FindPatient, Gate
@@ -24,7 +24,7 @@ from xds.findings import Finding, Refused, Where
 from xds.messages import AdhocQuery, SubmitRequest
 from xds.model import Submission
 from xds.rim import RegistryObject, is_uuid_urn
-from xds.vocabulary import SUCCESS
+from xds.vocabulary import ON_DEMAND, SUCCESS
 from xds.xml import Element, local_name, where
 
 UNKNOWN_OBJECT = RULES["V-REG-UNKNOWN-OBJECT"]
@@ -102,11 +102,11 @@ def _update(body: Element, caller: Caller, exchange: Exchange, services: Service
         submission = read_submission(request)
     exchange.patient = patient_of(submission)
     with exchange.step("profile"):
-        admit(services, caller, "update", exchange.patient)
+        gate = admit(services, caller, "update", exchange.patient)
     with exchange.step("rules"):
         warnings = check_submission(submission, services, caller, transaction, {}, unknown_objects(request))
     with exchange.step("registry"):
-        update(services.registry, submission, restricted=transaction == "ITI-92")
+        update(services.registry, submission, transaction == "ITI-92", gate)
     exchange.note(warnings)
     return success(warnings)
 
@@ -120,10 +120,11 @@ def iti62(body: Element, caller: Caller, exchange: Exchange, services: Services)
     """Remove Metadata (ITI TF-2 §3.62)."""
     with exchange.step("xds.ebxml"):
         references = messages.read_remove_objects(body)
+    exchange.patient = caller.patient
     with exchange.step("profile"):
-        admit(services, caller, "remove", "")
+        gate = admit(services, caller, "remove", "")
     with exchange.step("registry"):
-        remove(services.registry, references)
+        remove(services.registry, references, gate)
     return success()
 
 
@@ -186,22 +187,28 @@ def check_submission(submission: Submission, services: Services, caller: Caller,
                      contents: Contents, so_far: Iterable[Finding] = ()) -> list[Finding]:
     """All metadata rules, IHE's and the profile's; Refused with every finding, else the warnings."""
     profile = services.profile
-    context = Context(transaction, profile.requirements(transaction), profile.domain)
+    on_demand = any(entry.object_type == ON_DEMAND for entry in submission.documents) and transaction in SAME_AS
+    context = Context(transaction, profile.requirements(transaction), profile.domain,
+                      profile.requirements("ITI-61") if on_demand else None)
     findings = [*so_far, *check(submission, context)]
     if submission.sets:
         findings += profile.check(submission, contents, caller)
-    refuse(_as_repository(finding, transaction) for finding in findings)
+    refuse(_coded(finding, transaction) for finding in findings)
     return findings
 
 
-def _as_repository(finding: Finding, transaction: str) -> Finding:
-    """In ITI-41 it is the repository that finds bad metadata (ITI TF-3 table 4.2.4.1-2)."""
-    other = _REPOSITORY_CODES.get(finding.xds) if transaction == "ITI-41" else None
+def _coded(finding: Finding, transaction: str) -> Finding:
+    """The finding with the errorCode that it has in this transaction (ITI TF-3 table 4.2.4.1-2)."""
+    other = _CODES.get(transaction, {}).get(finding.xds)
     return replace(finding, xds_override=other) if other else finding
 
 
-_REPOSITORY_CODES = {"XDSRegistryMetadataError": "XDSRepositoryMetadataError",
-                     "XDSRegistryDuplicateUniqueIdInMessage": "XDSRepositoryDuplicateUniqueIdInMessage"}
+#: In ITI-41 it is the repository that finds bad metadata; in an update, patients are reconciled.
+_CODES: Mapping[str, Mapping[str, str]] = {
+    "ITI-41": {"XDSRegistryMetadataError": "XDSRepositoryMetadataError",
+               "XDSRegistryDuplicateUniqueIdInMessage": "XDSRepositoryDuplicateUniqueIdInMessage"},
+    "ITI-57": {"XDSPatientIdDoesNotMatch": "XDSPatientIDReconciliationError"},
+    "ITI-92": {"XDSPatientIdDoesNotMatch": "XDSPatientIDReconciliationError"}}
 
 #: The registry's transactions by name
 STORIES: Mapping[str, Callable[[Element, Caller, Exchange, Services], Answer]] = {

@@ -14,6 +14,7 @@ from registry.tables import identifier_claim, object_code, object_text, outbox
 from registry.transactions import Services, iti62
 from security.identity import Caller
 from tests.registry.samples import (
+    BOTH,
     Told,
     ask,
     document,
@@ -120,6 +121,27 @@ def test_30006_one_after_the_other(registry: Registry) -> None:
     assert find(registry).uuids == set()
 
 
+def test_30008_an_addendum_and_a_transformation(registry: Registry) -> None:
+    """What is left of it stays deprecated."""
+    first = put(registry).ids
+    second = put(registry, document(), link(APND, "Document01", first["Document01"], "Relation")).ids
+    third = put(registry, document(), link(XFRM_RPLC, "Document01", first["Document01"], "Relation")).ids
+    every = listed(*(ids["Document01"] for ids in (first, second, third)))
+
+    def told() -> Told:
+        return ask(registry, "GetDocumentsAndAssociations", XDSDocumentEntryEntryUUID=every, MetadataLevel="2",
+                   XDSAssociationStatus=BOTH)
+
+    assert told().counts == (0, 3, 0, 5)
+    assert remove(registry, *whole(first)) == {REFERENCED}
+    assert remove(registry, *(uuid for symbol, uuid in second.items() if symbol != "Relation")) == {REFERENCED}
+    assert remove(registry, second["Relation"]) == set()
+    assert remove(registry, *whole(first), third["Relation"]) == set()
+    assert remove(registry, *(uuid for symbol, uuid in third.items() if symbol != "Relation")) == set()
+    assert (told().counts, told().documents[0].id) == ((0, 1, 0, 1), second["Document01"])
+    assert status_of(registry, second["Document01"]) == "Deprecated"
+
+
 def test_30007_all_at_once(registry: Registry) -> None:
     first = put(registry).ids
     second = put(registry, document(), link(XFRM_RPLC, "Document01", first["Document01"], "Relation")).ids
@@ -184,8 +206,3 @@ def test_the_outbox_tells_it(registry: Registry) -> None:
     assert last is not None
     assert (last.kind, set(json.loads(last.payload)["objects"])) == ("removal", set(there.values()))
 
-
-def test_an_empty_list(registry: Registry) -> None:
-    before = counts(registry)
-    assert remove(registry) == set()
-    assert counts(registry) == before
