@@ -9,16 +9,18 @@ import uuid
 
 _EPOCH_MS = 1_735_689_600_000  # 2025-01-01T00:00:00Z
 _RANDOM_BITS = 22
+_STEP_BITS = 16  # a clock that went back leaves every process of one parent at the same number: steps tell them apart
 _lock = threading.Lock()
 _last = 0
 
 
 def new_id() -> int:
-    """A 63-bit number, growing in this process: 41 bits of milliseconds, 22 random bits (then counted up)."""
+    """A 63-bit number, growing in this process: 41 bits of milliseconds, 22 random bits (then up in random steps)."""
     global _last
     with _lock:
         milliseconds = time.time_ns() // 1_000_000 - _EPOCH_MS
-        _last = max(_last + 1, milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
+        _last = max(_last + 1 + secrets.randbits(_STEP_BITS),
+                    milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))
         return _last
 
 

@@ -24,8 +24,9 @@ def test_they_grow() -> None:
     assert 0 < made[0] < made[-1] < 2**63
 
 
-def test_they_are_numbers_of_the_time() -> None:
+def test_they_are_numbers_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """The upper bits are milliseconds: an id made later than another by a millisecond is larger, in any process."""
+    monkeypatch.setattr(ids, "_last", 0)
     before = time.time_ns() // 1_000_000
     made = new_id()
     assert before <= (made >> 22) + 1_735_689_600_000 <= time.time_ns() // 1_000_000 + 1
@@ -38,8 +39,10 @@ def test_threads_never_make_one_twice() -> None:
     assert all(share == sorted(share) for share in shares)
 
 
-def test_processes_do_not_either() -> None:
-    new_id()  # the children inherit what the parent remembers
+@pytest.mark.parametrize("ahead", [0, 10**6])
+def test_processes_do_not_either(monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    """They inherit what their parent remembers; also one that is ahead of a clock which was set back."""
+    monkeypatch.setattr(ids, "_last", new_id() + (ahead << 22))
     with ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("fork")) as pool:
         shares = list(pool.map(some, [500] * 3))
     assert len({one for share in shares for one in share}) == 1500

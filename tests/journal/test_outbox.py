@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import MetaData, select
 
-from journal import outbox
+from journal import ids, outbox
 from journal.database import Database
 from journal.ids import bucket
 from journal.tables import outbox as make_outbox
@@ -34,7 +34,8 @@ def events(database: Database) -> list[tuple[int, int, str, object]]:
                 for row in connection.execute(select(TABLE).order_by(TABLE.c.id))]
 
 
-def test_an_event_comes_back(database: Database) -> None:
+def test_an_event_comes_back(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ids, "_last", 0)
     payload = {"set": "urn:uuid:x", "names": ["é", "<&>", "\U0001f600"], "nothing": None}
     with database.write() as connection:
         identity = outbox.append(connection, TABLE, 7, "submission", payload)
@@ -63,8 +64,8 @@ def test_nobody_hears_of_it_before(database: Database) -> None:
     assert len(events(database)) == 1
 
 
-def test_a_consumer_goes_by_the_number(database: Database) -> None:
-    """Numbers are made inside the writer's turn: who has read up to one has missed none before it."""
+def test_numbers_grow_with_the_turns(database: Database) -> None:
+    """Of the writers of one process; over several, readers go by positions (`journal.consumer`)."""
     seen: list[int] = []
 
     def write(patient: int) -> int:

@@ -145,6 +145,8 @@ def faults(*slots: Slot, query_id: str = FIND) -> list[Finding]:
     ("XDSDocumentEntryCreationTimeFrom", ("20250101",), ("20250101",)),
     ("XDSDocumentEntryCreationTimeFrom", ("'20250101'",), ("20250101",)),  # quoted times are seen in the field
     ("XDSDocumentEntryPatientId", (f" {quoted(PATIENT)} ",), (PATIENT,)),
+    ("MetadataLevel", ("2",), ("2",)),
+    ("MetadataLevel", ("'1'",), ("1",)),
 ])
 def test_legal_values(name: str, texts: tuple[str, ...], expected: tuple[str, ...]) -> None:
     assert values_of(name, *texts) == (expected,)
@@ -183,6 +185,8 @@ def test_legal_values(name: str, texts: tuple[str, ...], expected: tuple[str, ..
     ("XDSDocumentEntryPatientId", (PATIENT,), SYNTAX),
     ("XDSDocumentEntryPatientId", (quoted(PATIENT), quoted(OTHER)), NUMBER),
     ("XDSDocumentEntryAuthorPerson", ("('')",), SYNTAX),
+    ("MetadataLevel", ("3",), SYNTAX),
+    ("MetadataLevel", ("'x'",), SYNTAX),
     ("XDSDocumentEntryAuthorPerson", (f"('{'x' * 257}')",), SYNTAX),
 ])
 def test_illegal_values(name: str, texts: tuple[str, ...], xds: str) -> None:

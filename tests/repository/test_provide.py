@@ -258,6 +258,22 @@ def test_no_room(repository: Repository, registry: Registry, monkeypatch: pytest
     assert empty(repository, registry)
 
 
+def test_a_store_that_breaks_is_our_fault_and_not_the_senders(repository: Repository, registry: Registry,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not told as a lack of room; what had been kept beside it is not."""
+    original = repository.store.keep
+
+    def keep(received: Received) -> Any:
+        if received.size == len(OTHER_BYTES):
+            raise ValueError("broken")
+        return original(received)
+
+    monkeypatch.setattr(repository.store, "keep", keep)
+    with pytest.raises(ValueError, match="broken"):
+        provide(repository, submission(entry(), entry("Document02")), {"Document01": VSM, "Document02": OTHER_BYTES})
+    assert empty(repository, registry)
+
+
 def test_nothing_is_taken_back_when_nobody_knows(repository: Repository, registry: Registry,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     """The transaction took place and its outcome was lost: an entry must not stand without its document."""
