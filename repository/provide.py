@@ -76,7 +76,7 @@ def keep_and_register(submission: Submission, documents: Mapping[str, Received],
     """Documents first, durably, then one database transaction; what a refusal or a repeat left is removed again.
 
     After any other error nobody knows whether the transaction took place: the documents stay, for an entry without its
-    document would be worse than a document without its entry, which `volet verify` finds.
+    document would be worse than a document without its entry.
     """
     services = repository.services
     with exchange.step("repository"):
