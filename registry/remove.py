@@ -45,12 +45,14 @@ def remove(registry: Registry, references: Sequence[ObjectRef], gate: Gate | Non
 
 
 def _look_up(reader: Reader, uuids: Sequence[str]) -> dict[str, Held]:
-    found: dict[str, Held] = {}
-    for uuid, holders in claims.find(reader.connection, uuids).items():
-        row = read(reader.connection, holders[0])
+    """What the list names, in its order."""
+    known, found = claims.find(reader.connection, uuids), dict[str, Held]()
+    for uuid in uuids:
+        holder = known[uuid][0] if uuid in known else None
+        row = read(reader.connection, holder) if holder else None
         # A uniqueId is known too, and is no entryUUID.
-        if row is not None and row.uuid == uuid and reader.lets_through(holders[0], row._mapping):
-            found[uuid] = Held(holders[0], row)
+        if holder and row is not None and row.uuid == uuid and reader.lets_through(holder, row._mapping):
+            found[uuid] = Held(holder, row)
     return found
 
 
@@ -75,11 +77,14 @@ def _check_links(connection: Connection, held: Mapping[str, Held]) -> Iterator[F
             if one.claim.kind == claims.ASSOCIATION}
     links = _links(connection, held, {*held, *(end for pair in ends.values() for end in pair)})
     for uuid in held:
-        for link in sorted(links[uuid] - set(held))[:_SHOWN]:
+        for link in sorted(links[uuid] - held.keys())[:_SHOWN]:
             yield REFERENCED.at(_where(uuid), expected=link, received=uuid)
-    bare = {end: uuid for uuid, pair in ends.items() for end in pair if end not in held and links[end] <= set(held)}
-    for end, uuid in bare.items():
-        yield UNREFERENCED.at(_where(uuid), received=end)
+    told: set[str] = set()
+    for uuid, pair in ends.items():
+        for end in pair:
+            if end not in held and end not in told and links[end] <= held.keys():
+                told.add(end)
+                yield UNREFERENCED.at(_where(uuid), received=end)
 
 
 def _links(connection: Connection, held: Mapping[str, Held], uuids: Iterable[str]) -> dict[str, set[str]]:
