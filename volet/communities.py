@@ -7,17 +7,20 @@ operator's file alone. Documents come and go through files, which are removed wh
 
 from __future__ import annotations
 
+import threading
 import time
 import tomllib
 import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import requests
 import structlog
+import urllib3
 
 from journal.exchanges import Exchange
 from registry import queries, query_values
@@ -273,12 +276,23 @@ class Held:
 def ask(communities: Sequence[Community], question: Callable[[Community], Share],
         seconds_of: Callable[[Community], float]) -> list[Share]:
     """The answers of several communities, asked at once; one that gives none in its time is unavailable."""
-    if not communities:
-        return []
-    pool, began = ThreadPoolExecutor(len(communities), thread_name_prefix="community"), time.monotonic()
-    running = [(community, pool.submit(question, community)) for community in communities]
-    pool.shutdown(wait=False)  # a thread that hangs is left behind: its own limits end it
+    began = time.monotonic()
+    running = [(community, _start(question, community)) for community in communities]
     return [_outcome(community, future, seconds_of(community), began) for community, future in running]
+
+
+def _start(question: Callable[[Community], Share], community: Community) -> Future[Share]:
+    """Ask in a thread of its own; one that hangs is left behind, and does not hold up the end of the process."""
+    future: Future[Share] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(question(community))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name=f"community {community.home}", daemon=True).start()
+    return future
 
 
 def _outcome(community: Community, future: Future[Share], seconds: float, began: float) -> Share:
@@ -319,7 +333,7 @@ def _call(community: Community, transaction: Transaction, body: str, gateway: Ga
         answered = response.headers.get("Content-Type", "")
         if answered.partition(";")[0].strip().lower() not in SOAP_TYPES:
             raise Refused(NOT_SOAP.at(Where("HTTP", path=url), expected="SOAP 1.2", received=describe(response)))
-        return receive(answered, _in_time(response.iter_content(_CHUNK), until),
+        return receive(answered, _in_time(response, until),
                        gateway.repository.store.incoming, limits, in_memory=0)
 
 
@@ -331,12 +345,15 @@ def _package(envelope: bytes, transaction: Transaction) -> tuple[str, bytes]:
     return content_type, b"".join(parts)
 
 
-def _in_time(chunks: Iterable[bytes], until: float) -> Iterator[bytes]:
-    """An answer that trickles in is stopped all the same."""
-    for chunk in chunks:
-        if time.monotonic() > until:
-            raise TimeoutError
-        yield chunk
+def _in_time(response: requests.Response, until: float) -> Iterator[bytes]:
+    """An answer as it arrives: one that trickles in, which `iter_content` would wait for, is stopped all the same."""
+    try:
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            if time.monotonic() > until:
+                raise TimeoutError
+            yield chunk
+    except urllib3.exceptions.HTTPError as error:
+        raise requests.ConnectionError(error) from error
 
 
 def _body(message: Message, community: Community) -> Element:
