@@ -20,7 +20,6 @@ from typing import Any
 
 import requests
 import structlog
-import urllib3
 
 from journal.exchanges import Exchange
 from registry import queries, query_values
@@ -347,12 +346,17 @@ def _package(envelope: bytes, transaction: Transaction) -> tuple[str, bytes]:
 
 def _in_time(response: requests.Response, until: float) -> Iterator[bytes]:
     """An answer as it arrives: one that trickles in, which `iter_content` would wait for, is stopped all the same."""
+    while chunk := _arrived(response):
+        if time.monotonic() > until:
+            raise TimeoutError
+        yield chunk
+
+
+def _arrived(response: requests.Response) -> bytes:
+    """What is there; whatever the library below raises, which requests does not turn into its own, is a cut line."""
     try:
-        while chunk := response.raw.read1(_CHUNK, decode_content=True):
-            if time.monotonic() > until:
-                raise TimeoutError
-            yield chunk
-    except urllib3.exceptions.HTTPError as error:
+        return bytes(response.raw.read1(_CHUNK, decode_content=True))
+    except Exception as error:
         raise requests.ConnectionError(error) from error
 
 

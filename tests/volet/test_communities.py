@@ -428,10 +428,16 @@ def rude(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         assert not thread.is_alive()
 
 
+SOAP_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\n"
+
+
 @pytest.mark.parametrize("answer", [
     trickle("application/soap+xml"), trickle('multipart/related; type="application/xop+xml"; boundary="x"'),
     lambda connection: time.sleep(1), lambda connection: connection.sendall(b"HTTP/1.1 200 OK\r\nX: "),
     lambda connection: connection.sendall(b"\x00" * 100_000),
+    lambda connection: connection.sendall(SOAP_HEAD + b"Content-Length: 99\r\n\r\n<a"),
+    lambda connection: connection.sendall(SOAP_HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"),
+    lambda connection: connection.sendall(SOAP_HEAD + b"Content-Encoding: gzip\r\n\r\nno gzip"),
 ])
 def test_who_takes_too_long_is_not_waited_for(asker: Asker, ours: str, answer: Any) -> None:
     began = time.monotonic()
