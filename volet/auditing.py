@@ -11,6 +11,7 @@ certificate, or falls over, closes); else it is sent again. A receiver may see a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -279,18 +280,18 @@ class SyslogSink:
         return bool(arrived)
 
     def _leave(self) -> None:
-        """End the connection; a close_notify that is answered says that everything was read (RFC 5425 §4.4)."""
+        """End the connection. What flies is not confirmed by it and comes again next time: twice is better than never.
+
+        An answered close_notify would say that everything was read (RFC 5425 §4.4), but not every Python of the 3.11
+        line tells an answer from a connection that was just cut.
+        """
         if self._connection is None:
             return
-        try:
-            self._connection.settimeout(1.0)
-            self._connection.unwrap()
-        except (OSError, ValueError):  # the peer is gone, or does not answer: what flies comes again next time
-            return
-        finally:
-            connection, self._connection = self._connection, None
-            connection.close()
-        self._confirm(0)
+        connection, self._connection = self._connection, None
+        with contextlib.suppress(OSError, ValueError):  # the peer may be gone, or not answer
+            connection.settimeout(1.0)
+            connection.unwrap()
+        connection.close()
 
     def _connected(self) -> ssl.SSLSocket:
         if self._connection is not None:
