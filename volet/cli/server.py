@@ -14,7 +14,6 @@ import typer
 from pydantic import ValidationError
 
 from cda.derive import derive
-from volet import initial
 from volet.settings import Mode, ProfileName, Settings
 
 
@@ -57,6 +56,7 @@ def serve(
     elif not (settings.data / "pki" / "ca.pem").exists() and settings.profile is ProfileName.DMP:
         _fail(f"{settings.data}: no trust anchors here. Run `volet init --data {settings.data}` first, "
               "or start with `volet serve --init`.")
+    # The server's own libraries take half of the start: other commands do without them.
     from volet.listeners import serve as listen
 
     try:
@@ -69,6 +69,8 @@ def serve(
 def init(data: Data = None,
          as_json: Annotated[bool, typer.Option("--json", help="Answer for programs.")] = False) -> None:
     """Make what a test server needs: tables, test PKI, cards, seed patients. What is there stays."""
+    from volet import initial
+
     settings = _settings(data=data)
     made = initial.init(settings)
     if as_json:
@@ -92,6 +94,8 @@ def _init(settings: Settings) -> None:
         typer.echo(f"Making a test server in {settings.data}/ (tables, test PKI, cards, seed patients)…")
     if not settings.is_test:
         _fail("--init makes demonstration anchors: not in production mode", status=2)
+    from volet import initial
+
     initial.init(settings)
 
 
@@ -112,6 +116,8 @@ def _say_hello(settings: Settings) -> None:
 
 def _story(settings: Settings) -> list[str]:
     """Lines for a second terminal, ready to be pasted."""
+    from volet import initial
+
     volet = _shown(Path(sys.argv[0])) if "/" in sys.argv[0] else "volet"
     cards = f"{settings.data}/cards"
     url = "" if settings.https == "127.0.0.1:8443" else f" --url https://{settings.https}"
