@@ -26,7 +26,7 @@ from xds import ebxml, messages, soap
 from xds.hl7 import FN, HD, XCN, XON
 from xds.messages import TRANSACTIONS, AdhocQuery, DocumentRequest, DocumentSource
 from xds.model import Association, Author, Code, DocumentEntry, Submission, SubmissionSet
-from xds.mtom import write_related
+from xds.mtom import Limits, write_related
 from xds.rim import Slot, localized
 from xds.vocabulary import APPROVED, DEPRECATED, HAS_MEMBER, RPLC
 from xds.xml import Element
@@ -191,7 +191,7 @@ class Reply:
     @classmethod
     def of(cls, http: int, content_type: str, raw: bytes) -> Reply:
         """Read by the house's own reader; `Refused` when it is no SOAP message."""
-        parts = soap.read_message(content_type, raw)
+        parts = soap.read_message(content_type, raw, Limits(parts=10_000))
         envelope = soap.read_envelope(parts.root)
         return cls(http, content_type, envelope.body, parts.attachments, envelope.action, envelope.relates_to, raw)
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.stories.client import Card, Client
-from tests.stories.process import Server, descendants, prepare
+from tests.stories.ihe import SCHEME
+from tests.stories.process import Server, descendants, free_ports, prepare
 
 
 @pytest.fixture(scope="session")
@@ -37,16 +38,30 @@ def server(make_server: Callable[..., Server]) -> Server:
     return make_server("dmp")
 
 
+@pytest.fixture(scope="session")
+def ihe(make_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
+    """A server of plain IHE rules, with a patient feed over MLLP and one list of codes that is closed."""
+    affinity = tmp_path_factory.mktemp("affinity") / "affinity.toml"
+    affinity.write_text(f"""
+name = "plans"
+repository_unique_id = "2.25.138716590826173408251735186201"
+[codes.associationDocumentation]
+complete = true
+scheme = "{SCHEME}"
+codes = ["transformed"]
+""")
+    return make_server("ihe", "--profile", "ihe", affinity=str(affinity), mllp=f"127.0.0.1:{free_ports(1)[0]}")
+
+
 @pytest.fixture(autouse=True)
 def _no_error_in_the_log(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Whatever a story does to the server, it must not be surprised."""
-    if "server" not in request.fixturenames:
-        yield
-        return
-    server: Server = request.getfixturevalue("server")
-    before = len(server.errors_logged())
+    """Whatever a story does to a server, it must not be surprised."""
+    servers: list[Server] = [request.getfixturevalue(name) for name in ("server", "ihe")
+                             if name in request.fixturenames]
+    before = [len(server.errors_logged()) for server in servers]
     yield
-    assert server.errors_logged()[before:] == [], server.log.read_text("utf-8")[-20_000:]
+    for server, number in zip(servers, before, strict=True):
+        assert server.errors_logged()[number:] == [], server.log.read_text("utf-8")[-20_000:]
 
 
 @pytest.fixture(scope="session")

@@ -108,15 +108,15 @@ def crash_and_check(server: Server, cycles: int, seed: int) -> None:
 
 
 @pytest.fixture
-def ihe(make_server: Callable[..., Server]) -> Server:
+def crashing(make_server: Callable[..., Server]) -> Server:
     return make_server("crashing", "--profile", "ihe", workers="2")
 
 
-def test_killed_in_the_middle_of_submissions(ihe: Server) -> None:
-    crash_and_check(ihe, cycles=5, seed=20260914)
+def test_killed_in_the_middle_of_submissions(crashing: Server) -> None:
+    crash_and_check(crashing, cycles=5, seed=20260914)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3, 4])
-def test_killed_again_and_again(ihe: Server, seed: int) -> None:
-    crash_and_check(ihe, cycles=10, seed=seed)
+def test_killed_again_and_again(crashing: Server, seed: int) -> None:
+    crash_and_check(crashing, cycles=10, seed=seed)

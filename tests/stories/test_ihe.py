@@ -6,7 +6,7 @@ Each test sends what its plan says and asserts what its plan asserts: status, co
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -32,21 +32,6 @@ GET_FOLDER_AND_CONTENTS = "urn:uuid:b909a503-523d-4517-8acf-8e5834dfc4c7"
 
 
 @pytest.fixture(scope="module")
-def ihe(make_server: Callable[..., Server], tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """Plain IHE rules; one list of codes is closed (12370)."""
-    affinity = tmp_path_factory.mktemp("affinity") / "affinity.toml"
-    affinity.write_text(f"""
-name = "plans"
-repository_unique_id = "2.25.138716590826173408251735186201"
-[codes.associationDocumentation]
-complete = true
-scheme = "{SCHEME}"
-codes = ["transformed"]
-""")
-    return make_server("ihe", "--profile", "ihe", affinity=str(affinity))
-
-
-@pytest.fixture(scope="module")
 def toolkit(ihe: Server) -> Toolkit:
     return Toolkit(ihe)
 
@@ -55,13 +40,6 @@ def toolkit(ihe: Server) -> Toolkit:
 def patient(ihe: Server) -> str:
     """A patient of each test's own."""
     return new_patient(ihe, new_oid()[-12:])
-
-
-@pytest.fixture(autouse=True)
-def _no_error_in_the_log_of_ihe(ihe: Server) -> Any:
-    before = len(ihe.errors_logged())
-    yield
-    assert ihe.errors_logged()[before:] == []
 
 
 def succeeds(reply: Reply) -> Reply:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import socket
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import pytest
 import requests
@@ -15,7 +15,7 @@ from lxml import etree
 
 from tests.stories.client import Reply, new_oid
 from tests.stories.ihe import ASSIGNER, Toolkit, new_patient
-from tests.stories.process import Server, free_ports
+from tests.stories.process import Server
 from tests.stories.raw import HANG
 from xds.vocabulary import RIM
 
@@ -30,13 +30,8 @@ CODES = {"classCode": "41a5887f-8865-4c09-adf7-e362475b143a", "formatCode": "a09
 
 
 @pytest.fixture(scope="module")
-def mllp() -> str:
-    return f"127.0.0.1:{free_ports(1)[0]}"
-
-
-@pytest.fixture(scope="module")
-def ihe(make_server: Callable[..., Server], mllp: str) -> Server:
-    return make_server("ihe-wire", "--profile", "ihe", mllp=mllp)
+def mllp(ihe: Server) -> str:
+    return ihe.environment["VOLET_MLLP"]
 
 
 @pytest.fixture(scope="module")

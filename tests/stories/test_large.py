@@ -86,11 +86,6 @@ class Watch:
             time.sleep(0.005)
 
 
-@pytest.fixture(scope="module")
-def ihe(make_server: Callable[..., Server]) -> Server:
-    return make_server("ihe", "--profile", "ihe")
-
-
 def send(client: Client, lot: Lot, source: Source, counted: bool) -> Reply:
     """ITI-41 with the first document streamed from its source."""
     parts: list[Any] = lot.parts()

@@ -9,7 +9,6 @@ import copy
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -146,11 +145,6 @@ def mutate(root: etree._Element, chance: random.Random) -> None:
             del victim.attrib[name]
         else:
             victim.set(name, chance.choice((*VALUES, *map(str, model.attrib.values()))))
-
-
-@pytest.fixture(scope="module")
-def ihe(make_server: Callable[..., Server]) -> Server:
-    return make_server("mutations", "--profile", "ihe")
 
 
 def mutations(server: Server, seed: int, number: int) -> None:
