@@ -246,6 +246,8 @@ _PREFIXES = {"wsa": WSA, "wsse": WSSE, "wsnt": "http://docs.oasis-open.org/wsn/b
 #: 1.3 §5; WS-ResourceFramework)
 _FAULT_ACTIONS = {"wsa": f"{WSA}/fault", "wsnt": "http://docs.oasis-open.org/wsn/fault",
                   "wsrf-rw": "http://docs.oasis-open.org/wsrf/fault"}
+#: Errors of the registry that are no fault of the sender, where only a SOAP fault can tell them
+_OURS = frozenset({"XDSRegistryBusy", "XDSRegistryNotAvailable", "XDSRegistryOutOfResources"})
 _UPGRADE = '<soap:Upgrade><soap:SupportedEnvelope qname="soap:Envelope"/></soap:Upgrade>'
 
 
@@ -255,8 +257,8 @@ def fault_code_of(findings: Iterable[Finding]) -> tuple[str, tuple[str, ...]]:
     A rule names a code (`Receiver`), a subcode of Sender (`wsa:ActionNotSupported`, `DMPInvalidCertificate`) or a
     path (`wsa:InvalidAddressingHeader/wsa:InvalidCardinality`).
     """
-    named = [finding.rule.fault for finding in errors(findings)][:1]
-    path = (named[0] if named and named[0] else "Sender").split("/")
+    named = [finding.rule.fault or ("Receiver" if finding.xds in _OURS else "Sender") for finding in errors(findings)]
+    path = (named[0] if named else "Sender").split("/")
     return (path[0], tuple(path[1:])) if path[0] in _STATUS else ("Sender", tuple(path))
 
 

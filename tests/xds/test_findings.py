@@ -49,7 +49,7 @@ def test_a_rule_is_complete(rule):
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.code) for _, rule in RULES])
 def test_a_fault_is_one_that_soap_can_say(rule):
     code = rule.fault.split("/")[0]
-    assert code in SOAP_CODES or code.startswith(("wsa:", "wsse:", "DMP")), rule.fault
+    assert code in SOAP_CODES or code.startswith(("wsa:", "wsse:", "wsnt:", "wsrf-rw:", "DMP")), rule.fault
 
 
 @pytest.mark.parametrize("rule", [pytest.param(rule, id=rule.code) for room, rule in RULES if room == "xds"])
