@@ -23,6 +23,8 @@ from xds.model import Submission
 PATIENT_MISSING = RULES["V-DMP-PATIENT-MISSING"]
 PATIENT_OF_TOKEN = RULES["V-DMP-PATIENT-OF-TOKEN"]
 
+FIND_PATIENTS = "find-patients"
+
 Domain = TypeVar("Domain")
 Matrix = TypeVar("Matrix")
 
@@ -51,7 +53,13 @@ class DmpProfile(Generic[Domain, Matrix]):
         return self.matrix(transaction)
 
     def admit(self, connection: Connection, caller: Caller, action: str, patient: str, find: FindPatient) -> Gate:
-        """Refused with the rule that decided, or what the caller sees. The patient is always the VIHF's."""
+        """Refused with the rule that decided, or what the caller sees.
+
+        The patient is always the VIHF's, but where one is looked for (TD0.5): then there is none yet.
+        """
+        if action == FIND_PATIENTS:
+            _refuse(rights.refusals_without_record(caller, action))
+            return Gate()
         if not caller.patient:
             raise Refused(PATIENT_MISSING.at(Where("VIHF", path="resource-id")))
         if patient and not hl7.same_patient(patient, caller.patient):
@@ -62,9 +70,7 @@ class DmpProfile(Generic[Domain, Matrix]):
             # The same answer for a patient who is not known and for one without a record.
             raise Refused(NO_RECORD.at(Where("caller", path=caller.national_id)))
         standing = _standing(connection, caller, patient_id)
-        refusals = rights.refusals(standing, action)
-        if refusals:
-            raise Refused(refusals)
+        _refuse(rights.refusals(standing, action))
         return Gate(patient_id, rights.sees(standing, action),
                     references_only=action == "reference" and standing.actor in {"CPE", "ES"})
 
@@ -75,6 +81,15 @@ class DmpProfile(Generic[Domain, Matrix]):
         if self.signature is not Signature.IGNORED:
             yield from submissions.check_signature(submission, contents, caller, self.trust(), datetime.now(UTC),
                                                    self.signature is Signature.REQUIRED)
+
+    def merged(self, connection: Connection, survivor: int, subsumed: int) -> None:
+        """An identity took another's place (NIA by NIR): so does the record, with all that was granted."""
+        record.inherit(connection, survivor, subsumed)
+
+
+def _refuse(findings: list[Finding]) -> None:
+    if findings:
+        raise Refused(findings)
 
 
 def _standing(connection: Connection, caller: Caller, patient_id: int) -> Standing:

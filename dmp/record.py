@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, delete, select
 
@@ -74,6 +74,32 @@ def grant(connection: Connection, patient_id: int, professional: str, given: Aut
         connection.execute(authorisation_table.insert(), {
             "patient_id": patient_id, "professional": professional, "bucket": bucket(patient_id),
             "state": given.state, "treating": given.treating, "until": until, "changed": _now()})
+
+
+def inherit(connection: Connection, heir: int, former: int) -> None:
+    """The record of a patient who was merged into another becomes the other's, or is taken up into theirs.
+
+    Where both have one, the heir's state counts and of all else what the holder closed: an opposition to either, a
+    consent to both, a professional who is forbidden by either. A standing that only one of them has is kept.
+    """
+    old, own = read(connection, former), read(connection, heir)
+    if old is not None:
+        write(connection, replace(old, patient_id=heir) if own is None else _strictest(own, old))
+        connection.execute(delete(record_table).where(record_table.c.patient_id == former))
+    table = authorisation_table.c
+    given = connection.execute(select(authorisation_table).where(table.patient_id == former)).all()
+    for row in given:
+        held = standing(connection, heir, row.professional)
+        if held.state == NONE or row.state == FORBIDDEN:
+            grant(connection, heir, row.professional, Authorisation(row.state, bool(row.treating)), row.until)
+    connection.execute(delete(authorisation_table).where(table.patient_id == former))
+
+
+def _strictest(own: Record, old: Record) -> Record:
+    return replace(
+        own, opposition_bris_de_glace=own.opposition_bris_de_glace or old.opposition_bris_de_glace,
+        opposition_centre_15=own.opposition_centre_15 or old.opposition_centre_15,
+        consent_masked_in_emergency=own.consent_masked_in_emergency and old.consent_masked_in_emergency)
 
 
 def _now() -> int:

@@ -73,11 +73,23 @@ def refusals(standing: Standing, action: str) -> list[Finding]:
         return [RECORD_CLOSED.at(where)]
     if standing.authorisation.state == record.FORBIDDEN:
         return [BLOCKED.at(where, received=standing.caller.name)]
-    matrix = matrices.functional()
-    if matrix.cell(action, standing.actor, standing.mode) == "no":
-        return [NOT_ENTITLED.at(where, received=f"{standing.actor or '—'}, {standing.caller.mode}",
-                                expected=_entitled(matrix, action), action=matrix.title(action))]
+    if refused := _not_entitled(standing, action):
+        return refused
     return [] if action == "feed" else _consent(standing, action, where)
+
+
+def refusals_without_record(caller: Caller, action: str) -> list[Finding]:
+    """The same for an action that looks for a patient and is about no record yet: only the matrix decides."""
+    nothing = Authorisation()
+    return _not_entitled(Standing(caller, None, nothing, actor_of(caller, nothing)), action)
+
+
+def _not_entitled(standing: Standing, action: str) -> list[Finding]:
+    matrix = matrices.functional()
+    if matrix.cell(action, standing.actor, standing.mode) != "no":
+        return []
+    return [NOT_ENTITLED.at(Where("caller", path=standing.caller.national_id), expected=_entitled(matrix, action),
+                            received=f"{standing.actor or '—'}, {standing.caller.mode}", action=matrix.title(action))]
 
 
 def _entitled(matrix: matrices.FunctionalMatrix, action: str) -> str:

@@ -9,6 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from xds.model import Code
+from xds.rim import localized
+
 
 @dataclass(frozen=True, slots=True)
 class CodeList:
@@ -19,9 +22,17 @@ class CodeList:
     source: str = ""
 
 
+#: contentTypeCode of the sets that the registry makes itself (ITI TF-2 table 3.64.4.1.3.1.1-1)
+LINK_CHANGE = Code("LINK-CHANGE", "2.25.203964021877193105884532912750347516172",
+                   localized("Changement de rattachement d'un identifiant local", "fr"))
+
+
 @dataclass(frozen=True, slots=True)
 class AffinityDomain:
-    """`patient_authorities`, `mime_types` empty: any. `unknown_patients`: "refuse" or "accept" (made on first use)."""
+    """`patient_authorities`, `mime_types` empty: any. `unknown_patients`: "refuse" or "accept" (made on first use).
+
+    `max_results`: objects of an answer to a query; `max_patients`: of one to a search for patients.
+    """
 
     name: str
     repository_unique_id: str
@@ -30,6 +41,8 @@ class AffinityDomain:
     patient_authorities: frozenset[str] = frozenset()
     mime_types: frozenset[str] = frozenset()
     max_results: int = 1000
+    max_patients: int = 100
+    link_change: Code = LINK_CHANGE
     codes: Mapping[str, CodeList] = field(default_factory=dict)
 
     @property
@@ -54,6 +67,9 @@ def _domain(data: dict[str, Any]) -> AffinityDomain:
              for attribute, entry in data.pop("codes", {}).items()}
     if data.get("unknown_patients", "refuse") not in {"refuse", "accept"}:
         raise ValueError("unknown_patients is neither \"refuse\" nor \"accept\"")
+    if "link_change" in data:
+        told = data["link_change"]
+        data["link_change"] = Code(told["code"], told["scheme"], localized(told.get("name", told["code"])))
     for name in ("patient_authorities", "mime_types"):
         data[name] = frozenset(data.get(name, ()))
     return AffinityDomain(codes=codes, **data)

@@ -45,7 +45,7 @@ def touch(connection: Connection, patient: Patient, folders: Iterable[str], now:
     """The content of folders is another now (lastUpdateTime, ITI TF-3 §4.2.3.4.6)."""
     uuids = set(folders)
     if uuids:
-        connection.execute(update(folder).where(folder.c.patient_id == patient.id, folder.c.uuid.in_(uuids))
+        connection.execute(update(folder).where(folder.c.patient_id.in_(patient.ids), folder.c.uuid.in_(uuids))
                            .values(last_update_time=stamp(now)))
 
 
@@ -57,7 +57,7 @@ def _with_dependents(connection: Connection, patient: Patient, replaced: Iterabl
     while waiting:
         found |= waiting
         sources = connection.execute(select(association.c.source).where(
-            association.c.patient_id == patient.id, association.c.target.in_(waiting),
+            association.c.patient_id.in_(patient.ids), association.c.target.in_(waiting),
             association.c.type.in_(dependent), association.c.status == book.id_of(APPROVED))).scalars()
         waiting = set(sources) - found
     return found
@@ -65,7 +65,7 @@ def _with_dependents(connection: Connection, patient: Patient, replaced: Iterabl
 
 def _deprecate(connection: Connection, patient: Patient, uuids: set[str], book: CodeBook) -> None:
     if uuids:
-        connection.execute(update(document).where(document.c.patient_id == patient.id, document.c.uuid.in_(uuids))
+        connection.execute(update(document).where(document.c.patient_id.in_(patient.ids), document.c.uuid.in_(uuids))
                            .values(status=book.id_of(DEPRECATED)))
 
 
@@ -73,11 +73,11 @@ def _follow(connection: Connection, prepared: Prepared, patient: Patient, old: s
             book: CodeBook) -> list[str]:
     """The new document joins each folder in force that holds the one it replaces (ITI TF-3 §4.2.2.2.3)."""
     holders = connection.execute(
-        select(folder.c.uuid).join(association, (association.c.patient_id == folder.c.patient_id)
-                                   & (association.c.source == folder.c.uuid))
-        .where(folder.c.patient_id == patient.id, folder.c.status == book.id_of(APPROVED),
-               association.c.target == old, association.c.type == book.id_of(HAS_MEMBER),
-               association.c.status == book.id_of(APPROVED)).distinct()).scalars().all()
+        select(folder.c.uuid).join(association, association.c.source == folder.c.uuid)
+        .where(folder.c.patient_id.in_(patient.ids), folder.c.status == book.id_of(APPROVED),
+               association.c.patient_id.in_(patient.ids), association.c.target == old,
+               association.c.type == book.id_of(HAS_MEMBER), association.c.status == book.id_of(APPROVED)).distinct()
+    ).scalars().all()
     submitted = {(link.source, link.target) for link in prepared.submission.associations if link.type == HAS_MEMBER}
     holders = [holder for holder in holders if (holder, new) not in submitted]
     the_set = prepared.submission.submission_set.id

@@ -9,6 +9,10 @@ from collections.abc import Mapping
 
 from xds.vocabulary import APPROVED, DEPRECATED
 
+#: Column `current` of a version: superseded by another, the newest of its logical object, or superseded by a link
+#: change (ITI-64), which leaves it deprecated where a find of level 1 still meets it
+OLDER, NEWEST, MOVED = 0, 1, 2
+
 REPLACE = "replace"  # RPLC or XFRM_RPLC by a new document, and what follows from it
 UPDATE = "update"  # a new version of its metadata (ITI-57)
 RESTRICTED = "restricted update"  # a new version of its metadata (ITI-92)

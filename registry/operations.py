@@ -111,7 +111,7 @@ class Asked:
 
     def owns(self, patient_id: int) -> bool:
         """Whether objects kept under an internal id are the patient's of whom the request is."""
-        return patient_id == self.patient.id
+        return patient_id in self.patient.ids
 
     def status_of(self, held: Held) -> str:
         """Status of an object as the standard writes it."""
@@ -294,7 +294,7 @@ def _state(asked: Asked, identity: str, attribute: str, held: Held, status: str,
 def _plan_copies(asked: Asked, made: Plan) -> Iterator[Finding]:
     """Relationships go over to new versions unless the request says no; none may then join two patients."""
     moving = {one.old.uuid: one for one in made.new_versions if asked.slot(one.link, "AssociationPropagation") != "no"}
-    owners = {one.old.claim.patient_id for one in moving.values()}
+    owners = asked.reader.kin.ids({one.old.claim.patient_id for one in moving.values()})
     ended = {one.target.uuid for one in made.status_changes}
     copies = propagation.plan(asked.connection, {uuid: one.entry.id for uuid, one in moving.items()}, owners,
                               asked.reader.book) if moving else []
@@ -329,7 +329,7 @@ def _plan_status(asked: Asked, link: Association, made: Plan) -> Iterator[Findin
     after, _ = life.TRANSITIONS.get((status, event), ("", ""))
     if found := list(_check_statuses(asked, link, status, event)):
         yield from found
-    elif not after or not held.row.current:
+    elif not after or held.row.current != life.NEWEST:
         yield _state(asked, link.id, "targetObject", held, status, event)
     elif version is not None:
         made.new_versions[made.new_versions.index(version)] = replace(version, status=after)
@@ -382,8 +382,8 @@ def _check_end(asked: Asked, link: Association, attribute: str, end: str, kind: 
     """An end is registered, of the right kind, the newest version, in force, and this patient's."""
     held, where = asked.by_uuid(end), asked.where(link.id, attribute)
     text = asked.reader.book.text_of
-    sound = (held is not None and held.claim.kind == kind and held.row.current and asked.status_of(held) == APPROVED
-             and (link.type != IS_SNAPSHOT_OF
+    sound = (held is not None and held.claim.kind == kind and held.row.current == life.NEWEST
+             and asked.status_of(held) == APPROVED and (link.type != IS_SNAPSHOT_OF
                   or text(asked.connection, held.row.object_type) == SNAPSHOT[attribute]))
     if not sound:
         yield asked.find(LINK, where, end, f"{KINDS.get(kind, '—')}, Approved", attribute=attribute,
@@ -404,8 +404,9 @@ def _is_there(asked: Asked, link: Association) -> bool:
     table, book = association.c, asked.reader.book
     kinds = book.find(asked.connection, [(link.type, NAMES)])
     return asked.connection.execute(select(table.id).where(
-        table.patient_id == asked.patient.id, table.source == link.source.lower(), table.target == link.target.lower(),
-        table.type.in_(kinds), table.status == book.id_of(APPROVED))).first() is not None
+        table.patient_id.in_(asked.patient.ids), table.source == link.source.lower(),
+        table.target == link.target.lower(), table.type.in_(kinds),
+        table.status == book.id_of(APPROVED))).first() is not None
 
 
 Read = Callable[[Asked, Association, Plan], Iterator[Finding]]

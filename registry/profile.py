@@ -47,6 +47,9 @@ class Profile(Protocol):
     def check(self, submission: Submission, contents: Contents, caller: Caller) -> Iterable[Finding]:
         """Rules on top of IHE's, on metadata and documents together."""
 
+    def merged(self, connection: Connection, survivor: int, subsumed: int) -> None:
+        """A patient was merged into another, by internal ids: what the profile keeps of the one is the other's now."""
+
 
 @dataclass(frozen=True, slots=True)
 class PlainProfile:
@@ -71,3 +74,6 @@ class PlainProfile:
     def check(self, submission: Submission, contents: Contents, caller: Caller) -> Iterable[Finding]:  # noqa: ARG002
         """Nothing on top."""
         return ()
+
+    def merged(self, connection: Connection, survivor: int, subsumed: int) -> None:
+        """Nothing is kept beside the registry."""

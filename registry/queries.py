@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, Table, exists, or_, select
 from registry import claims, patients, stored
 from registry.codes import NAMES
 from registry.query_values import MISSING, Definition, Values, parse
-from registry.reader import Found, Key, Reader, Row
+from registry.reader import TOO_MANY, Found, Key, Reader, Row
 from registry.register import Registry
 from registry.requirements import RULES
 from registry.tables import association, document, folder, object_code, object_text, submission_set
@@ -22,8 +22,10 @@ from xds.rim import ObjectRef, write_refs
 from xds.vocabulary import APPROVED, DEPRECATED, HAS_MEMBER, STABLE
 
 RETURN_TYPE = RULES["V-QUERY-RETURN-TYPE"]
-TOO_MANY = RULES["V-QUERY-TOO-MANY"]
 NOT_SINGLE = RULES["V-QUERY-NOT-SINGLE-PATIENT"]
+
+#: Internal ids of those whose objects a query is about; None where it names nobody (ITI-51)
+Owners = frozenset[int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,14 @@ def run(registry: Registry, request: AdhocQuery, gate_of: Callable[[Reader, str]
         return answer(reader, found, request.return_type, registry.domain.max_results)
 
 
-def find(reader: Reader, definition: Definition, values: Values) -> Found:
+def find(reader: Reader, definition: Definition, values: Values,
+         by_name: Mapping[str, Callable[[Reader, Values], Found]] | None = None) -> Found:
     """Objects of one query, at the level that it asks for; associations out of force only at level 2 and by name."""
     reader.level = int("".join(_only(values, "$MetadataLevel")) or "1")
     asked = _only(values, "$XDSAssociationStatus") if reader.level > 1 else ()
     statuses = asked or (APPROVED,)
     reader.link_statuses = reader.book.find(reader.connection, ((status, NAMES) for status in statuses))
-    return QUERIES[definition.name](reader, values)
+    return (QUERIES if by_name is None else by_name)[definition.name](reader, values)
 
 
 def at_home(found: Found, home: str) -> Found:
@@ -71,27 +74,37 @@ def at_home(found: Found, home: str) -> Found:
 def answer(reader: Reader, found: Found, return_type: str, max_results: int) -> Answer:
     """Write what was found; ObjectRefs are short and never refused for number or for several patients."""
     if return_type == "ObjectRef":
-        rows = [row for kind in (found.sets, found.documents, found.folders, found.associations)
-                for row in kind.values()]
-        return Answer((write_refs(ObjectRef(row["uuid"], row["home"]) for row in rows),), len(rows))
+        return refs(found)
     if len(found) > max_results:
         raise Refused(TOO_MANY.at(Where("query"), expected=max_results, received=len(found)))
-    if len(found.patients()) > 1:
-        raise Refused(NOT_SINGLE.at(Where("query"), expected=1, received=len(found.patients())))
+    reader.kin.ids(found.patients())  # all of them by one look-up
+    patients = {reader.kin.survivor(patient) for patient in found.patients()}
+    if len(patients) > 1:
+        raise Refused(NOT_SINGLE.at(Where("query"), expected=1, received=len(patients)))
     return Answer(tuple(render(reader, found)), len(found))
 
 
+def refs(found: Found) -> Answer:
+    """References to what was found."""
+    rows = [row for kind in (found.sets, found.documents, found.folders, found.associations) for row in kind.values()]
+    return Answer((write_refs(ObjectRef(row["uuid"], row["home"]) for row in rows),), len(rows))
+
+
 def render(reader: Reader, found: Found) -> Iterator[str]:
-    """Full objects, from their stored text."""
+    """Full objects, from their stored text; those of a merged patient with the identifier that survived."""
     def name(identity: int) -> str:
         return reader.book.text_of(reader.connection, identity)
 
+    def shown(row: Row) -> str:
+        return stored.surviving(row, reader.kin.shown(row["patient_id"]))
+
     for row in found.sets.values():
-        yield stored.render("set", row, name(row["status"]))
+        yield stored.render("set", row, name(row["status"]), shown(row))
     for row in found.documents.values():
-        yield stored.render("document", {**row, "object_type_name": name(row["object_type"])}, name(row["status"]))
+        yield stored.render("document", {**row, "object_type_name": name(row["object_type"])}, name(row["status"]),
+                            shown(row))
     for row in found.folders.values():
-        yield stored.render("folder", row, name(row["status"]))
+        yield stored.render("folder", row, name(row["status"]), shown(row))
     for row in found.associations.values():
         yield stored.render("association", {**row, "type_name": name(row["type"])}, name(row["status"]))
 
@@ -100,12 +113,13 @@ def render(reader: Reader, found: Found) -> Iterator[str]:
 
 
 def find_documents(reader: Reader, values: Values) -> Found:
-    """FindDocuments and FindDocumentsByReferenceId: one patient, status, any of the filters (§3.18.4.1.2.3.7.1)."""
-    owner = _patient(reader, values, "$XDSDocumentEntryPatientId")
-    if owner is None:
+    """FindDocuments and FindDocumentsByReferenceId: patients, status, any of the filters (§3.18.4.1.2.3.7.1)."""
+    owners = _patients(reader, values, "$XDSDocumentEntryPatientId")
+    if owners == frozenset():
         return Found()
+    reader.finds_moved = True
     prefix, c = "$XDSDocumentEntry", document.c
-    conditions = [c.patient_id == owner, _status(reader, values, prefix + "Status", c.status),
+    conditions = [*_owned(owners, c.patient_id), _status(reader, values, prefix + "Status", c.status),
                   *_document_filters(reader, values)]
     for name, column in _SINGLE_CODES.items():
         conditions += _codes(reader, values, prefix + name, column)
@@ -121,11 +135,11 @@ def find_documents(reader: Reader, values: Values) -> Found:
 
 def find_submission_sets(reader: Reader, values: Values) -> Found:
     """FindSubmissionSets (§3.18.4.1.2.3.7.2)."""
-    owner = _patient(reader, values, "$XDSSubmissionSetPatientId")
-    if owner is None:
+    owners = _patients(reader, values, "$XDSSubmissionSetPatientId")
+    if owners == frozenset():
         return Found()
     prefix, c = "$XDSSubmissionSet", submission_set.c
-    conditions = [c.patient_id == owner, _status(reader, values, prefix + "Status", c.status),
+    conditions = [*_owned(owners, c.patient_id), _status(reader, values, prefix + "Status", c.status),
                   *_between(values, prefix + "SubmissionTime", c.submission_time),
                   *_codes(reader, values, prefix + "ContentType", c.content_type),
                   *_patterns(values, prefix + "AuthorPerson", "a", submission_set)]
@@ -136,30 +150,30 @@ def find_submission_sets(reader: Reader, values: Values) -> Found:
 
 def find_folders(reader: Reader, values: Values) -> Found:
     """FindFolders (§3.18.4.1.2.3.7.3)."""
-    owner = _patient(reader, values, "$XDSFolderPatientId")
-    if owner is None:
+    owners = _patients(reader, values, "$XDSFolderPatientId")
+    if owners == frozenset():
         return Found()
     prefix, c = "$XDSFolder", folder.c
     return Found(folders=reader.folders(
-        c.patient_id == owner, _status(reader, values, prefix + "Status", c.status),
+        *_owned(owners, c.patient_id), _status(reader, values, prefix + "Status", c.status),
         *_between(values, prefix + "LastUpdateTime", c.last_update_time),
         *_several(reader, values, prefix + "CodeList", "f", folder)))
 
 
 def get_all(reader: Reader, values: Values) -> Found:
     """GetAll: everything of a patient and the associations among it (§3.18.4.1.2.3.7.4)."""
-    owner = _patient(reader, values, "$patientId")
-    if owner is None:
+    owners = _patients(reader, values, "$patientId")
+    if owners == frozenset():
         return Found()
     tables: tuple[tuple[Table, str], ...] = ((submission_set, "$XDSSubmissionSetStatus"), (folder, "$XDSFolderStatus"))
     sets, folders = (
-        read(table.c.patient_id == owner, _status(reader, values, name, table.c.status))
+        read(*_owned(owners, table.c.patient_id), _status(reader, values, name, table.c.status))
         for read, (table, name) in zip((reader.sets, reader.folders), tables, strict=True))
     documents = reader.documents(
-        document.c.patient_id == owner, _status(reader, values, "$XDSDocumentEntryStatus", document.c.status),
+        *_owned(owners, document.c.patient_id), _status(reader, values, "$XDSDocumentEntryStatus", document.c.status),
         *_document_filters(reader, values))
     found = Found(sets, documents, folders)
-    links = reader.associations(association.c.patient_id == owner)
+    links = reader.associations(*_owned(owners, association.c.patient_id))
     return replace(found, associations=_among(links, found))
 
 
@@ -279,10 +293,15 @@ def patient_of(definition: Definition, values: Values) -> str:
     return "".join(_only(values, name)[:1])
 
 
-def _patient(reader: Reader, values: Values, name: str) -> int | None:
-    """Internal id; an unknown patient has no objects, which is a Success (ITI TF-2 §3.18.4.1.3)."""
-    found = patients.find(reader.connection, _only(values, name)[0])
-    return found.id if found else None
+def _patients(reader: Reader, values: Values, name: str) -> Owners:
+    """Internal ids of the patients named; unknown ones have no objects, which is a Success (ITI TF-2 §3.18.4.1.3)."""
+    named = _only(values, name)
+    found = {patient.id for cx in named if (patient := patients.find(reader.connection, cx)) is not None}
+    return frozenset(reader.kin.ids(found)) if named else None
+
+
+def _owned(owners: Owners, column: ColumnElement[int]) -> list[ColumnElement[bool]]:
+    return [] if owners is None else [column.in_(owners)]
 
 
 def _status(reader: Reader, values: Values, name: str, column: ColumnElement[int]) -> ColumnElement[bool]:

@@ -11,9 +11,15 @@ from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 from registry import claims
 from registry.claims import Claim
 from registry.codes import CodeBook
+from registry.life import MOVED, NEWEST
+from registry.patients import Kin
+from registry.requirements import RULES
 from registry.tables import association, document, folder, submission_set
 from security.access import DocumentFacts, Gate
+from xds.findings import Refused, Where
 from xds.vocabulary import APPROVED
+
+TOO_MANY = RULES["V-QUERY-TOO-MANY"]
 
 Row = Mapping[Any, Any]
 Key = tuple[int, int]  # patient, object
@@ -43,12 +49,15 @@ class Found:
 
 
 class Reader:
-    """One transaction's view of the registry through one gate."""
+    """One transaction's view of the registry through one gate; a patient and those merged into them are one (`kin`)."""
 
     def __init__(self, connection: Connection, book: CodeBook, gate: Gate) -> None:
         """Keep what every look-up needs. Level 1 sees what plain XDS knows, 2 everything (`$MetadataLevel`)."""
         self.connection, self.book, self.gate = connection, book, gate
+        self.kin = Kin(connection)
         self.level = 1
+        self.finds_moved = False  # level 1 meets documents that a link change moved away, in their old version
+        self.limit: int | None = None  # rows of one look-up; more are refused
         self.link_statuses: list[int] | None = None  # None: all, as the registry's own look-ups need
 
     def documents(self, *conditions: ColumnElement[bool]) -> dict[Key, Row]:
@@ -91,14 +100,14 @@ class Reader:
         held = claims.find(self.connection, [name for lid in wanted for name in (lid, claims.of_lid(lid))])
         owners = {claim.patient_id for holders in held.values() for claim in holders}
         table, read = _TABLES[kind], {claims.DOCUMENT: self.documents, claims.FOLDER: self.folders}[kind]
-        return read(table.c.patient_id.in_(owners), table.c.lid.in_(wanted))
+        return read(table.c.patient_id.in_(self.kin.ids(owners)), table.c.lid.in_(wanted))
 
     def links_of(self, uuids: Iterable[str], patients: Iterable[int]) -> dict[Key, Row]:
         """Associations with one of the objects at either end."""
-        ends, owners = list(uuids), list(patients)
+        ends = list(uuids)
         if not ends:
             return {}
-        table = association.c
+        table, owners = association.c, self.kin.ids(patients)
         return self.associations(table.patient_id.in_(owners), or_(table.source.in_(ends), table.target.in_(ends)))
 
     def patients_of(self, identifiers: Iterable[str]) -> dict[str, list[Claim]]:
@@ -107,13 +116,14 @@ class Reader:
         only = self.gate.only_patient
         if only is None:
             return found
+        own = self.kin.ids([only])
         return {name: kept for name, holders in found.items()
-                if (kept := [claim for claim in holders if claim.patient_id == only])}
+                if (kept := [claim for claim in holders if claim.patient_id in own])}
 
     def lets_through(self, claim: Claim, row: Row) -> bool:
         """Whether the gate shows an object at all: what belongs to others does not exist for the caller."""
         gate = self.gate
-        if gate.only_patient not in {None, claim.patient_id}:
+        if gate.only_patient is not None and claim.patient_id not in self.kin.ids([gate.only_patient]):
             return False
         return claim.kind != claims.DOCUMENT or gate.sees is None or gate.sees(self.facts(row))
 
@@ -137,14 +147,20 @@ class Reader:
         if self.level == 1:
             statement = statement.where(*self._of_level_1(table))
         if self.gate.only_patient is not None:
-            statement = statement.where(table.c.patient_id == self.gate.only_patient)
-        return {(row["patient_id"], row["id"]): row for row in self.connection.execute(statement).mappings().all()}
+            statement = statement.where(table.c.patient_id.in_(self.kin.ids([self.gate.only_patient])))
+        if self.limit is not None:
+            statement = statement.limit(self.limit + 1)
+        rows = self.connection.execute(statement).mappings().all()
+        if self.limit is not None and len(rows) > self.limit:
+            raise Refused(TOO_MANY.at(Where("query"), expected=self.limit, received=f"> {self.limit}"))
+        return {(row["patient_id"], row["id"]): row for row in rows}
 
     def _of_level_1(self, table: Table) -> list[ColumnElement[bool]]:
         """Newest versions, and neither documents taken offline nor folders out of force (§3.18.4.1.2.3.5.1.1)."""
         if table is document:
-            return [document.c.current == 1, document.c.offline == 0]
-        return [folder.c.current == 1, folder.c.status == self.book.id_of(APPROVED)] if table is folder else []
+            shown = (NEWEST, MOVED) if self.finds_moved else (NEWEST,)
+            return [document.c.current.in_(shown), document.c.offline == 0]
+        return [folder.c.current == NEWEST, folder.c.status == self.book.id_of(APPROVED)] if table is folder else []
 
 
 _TABLES = {claims.DOCUMENT: document, claims.SET: submission_set, claims.FOLDER: folder,

@@ -94,10 +94,10 @@ def _earlier(connection: Connection, submission: Submission, patient: Patient, f
     """The outcome of the same submission received before; None when its uniqueId is new or its content differs."""
     the_set = submission.submission_set
     holders = claims.find(connection, [the_set.unique_id]).get(the_set.unique_id, [])
-    if not holders or holders[0].kind != claims.SET or holders[0].patient_id != patient.id:
+    if not holders or holders[0].kind != claims.SET or holders[0].patient_id not in patient.ids:
         return None
     found = connection.execute(select(submission_set).where(
-        submission_set.c.patient_id == patient.id, submission_set.c.id == holders[0].object_id)).one()
+        submission_set.c.patient_id == holders[0].patient_id, submission_set.c.id == holders[0].object_id)).one()
     if found.fingerprint != fingerprint:
         return None
     ids = {the_set.id: found.uuid, **_ids_of(connection, submission, patient, found.id)}
@@ -108,7 +108,7 @@ def _earlier(connection: Connection, submission: Submission, patient: Patient, f
 def _ids_of(connection: Connection, submission: Submission, patient: Patient, set_id: int) -> dict[str, str]:
     """Entries of that very set: others may have the same uniqueId."""
     known = connection.execute(select(document.c.unique_id, document.c.uuid).where(
-        document.c.patient_id == patient.id, document.c.submission_set_id == set_id)).all()
+        document.c.patient_id.in_(patient.ids), document.c.submission_set_id == set_id)).all()
     uuids = {row.unique_id: row.uuid for row in known}
     return {entry.id: uuids[entry.unique_id] for entry in submission.documents if entry.unique_id in uuids}
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, delete, or_, select
 
 from journal import outbox
 from registry import claims, versions
+from registry.patients import Kin
 from registry.reader import Reader
 from registry.register import Registry, refuse
 from registry.requirements import RULES
@@ -37,7 +38,7 @@ def remove(registry: Registry, references: Sequence[ObjectRef], gate: Gate | Non
     wanted = list(dict.fromkeys(reference.id.lower() for reference in references))
     with registry.database.write() as connection:
         held = _look_up(Reader(connection, registry.book, gate or Gate()), wanted)
-        refuse([*_check_known(wanted, held), *_check_links(connection, held)])
+        refuse([*_check_known(wanted, held), *_check_links(Kin(connection), connection, held)])
         for one in held.values():
             _delete(connection, one)
         left = {one.row.lid: versions.settle(connection, one.row.lid) for one in held.values() if _has_versions(one)}
@@ -71,11 +72,12 @@ def _check_known(wanted: Sequence[str], held: Mapping[str, Held]) -> Iterator[Fi
             yield UNKNOWN.at(_where(uuid), received=uuid)
 
 
-def _check_links(connection: Connection, held: Mapping[str, Held]) -> Iterator[Finding]:
+def _check_links(kin: Kin, connection: Connection, held: Mapping[str, Held]) -> Iterator[Finding]:
     """No association stays behind without its ends, no object without any association (§3.62.4.1.3)."""
     ends = {uuid: (one.row.source, one.row.target) for uuid, one in held.items()
             if one.claim.kind == claims.ASSOCIATION}
-    links = _links(connection, held, {*held, *(end for pair in ends.values() for end in pair)})
+    owners = kin.ids(one.claim.patient_id for one in held.values())
+    links = _links(connection, owners, {*held, *(end for pair in ends.values() for end in pair)})
     for uuid in held:
         for link in sorted(links[uuid] - held.keys())[:_SHOWN]:
             yield REFERENCED.at(_where(uuid), expected=link, received=uuid)
@@ -87,9 +89,9 @@ def _check_links(connection: Connection, held: Mapping[str, Held]) -> Iterator[F
                 yield UNREFERENCED.at(_where(uuid), received=end)
 
 
-def _links(connection: Connection, held: Mapping[str, Held], uuids: Iterable[str]) -> dict[str, set[str]]:
+def _links(connection: Connection, owners: set[int], uuids: Iterable[str]) -> dict[str, set[str]]:
     """Associations that start at or lead to each of the objects, by entryUUID."""
-    owners, table = {one.claim.patient_id for one in held.values()}, association.c
+    table = association.c
     found: dict[str, set[str]] = {uuid: set() for uuid in uuids}
     names = list(found)
     for start in range(0, len(names), _AT_ONCE):

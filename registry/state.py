@@ -125,7 +125,7 @@ def check_link(connection: Connection, submission: Submission, link: Association
         claim, row = known.rows[end.lower()]
         by_set = link.source == submission.submission_set.id
         expected = KINDS.get((link.type, "set" if by_set else attribute), "")
-        if claim.patient_id != patient.id:
+        if claim.patient_id not in patient.ids:
             yield OTHER_PATIENT.at(where, received=end)
         elif expected and claim.kind not in expected:
             rule = SOURCE if attribute == "sourceObject" else TARGET

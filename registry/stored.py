@@ -58,6 +58,18 @@ def render(kind: str, row: Mapping[str, Any], status: str, patient_id: str = "")
     return rim.write_with(shell, rim.Fragments(before, after + hole.replace(_HOLE, escape(patient_id or submitted))))
 
 
+def surviving(row: Mapping[str, Any], patient_id: str) -> str:
+    """What `render` shows of a merged patient; "" for an identifier that is still in use."""
+    if not patient_id:
+        return ""
+    return succeeding(_unpack(row["codec"], row["xml"]).split(_CUT)[3], patient_id)
+
+
+def succeeding(submitted: str, patient_id: str) -> str:
+    """The identifier in place of a submitted one, whose fifth component (`^NH`) stays: it is the profile's."""
+    return "^".join((*patient_id.split("^", 4)[:4], *submitted.split("^", 4)[4:]))
+
+
 _ELEMENTS = {"document": "ExtrinsicObject", "set": "RegistryPackage", "folder": "RegistryPackage",
              "association": "Association"}
 

@@ -32,6 +32,8 @@ metadata = MetaData()
 #: SQLite keeps such a table in the order of its key: what belongs to a patient lies together on disk.
 _CLUSTERED: dict[str, Any] = {"sqlite_with_rowid": False}
 
+_BY_BYTES = String(400).with_variant(String(400, collation="C"), "postgresql")
+
 
 def _patient_key() -> list[Column[Any]]:
     return [Column("patient_id", BigInteger, primary_key=True, autoincrement=False),
@@ -45,7 +47,7 @@ def _object() -> list[Column[Any]]:
         Column("uuid", String(64), nullable=False),
         Column("lid", String(64), nullable=False),
         Column("version", Integer, nullable=False),
-        Column("current", SmallInteger, nullable=False),  # 1: the newest version of its logical object
+        Column("current", SmallInteger, nullable=False),  # registry.life: OLDER, NEWEST, MOVED
         Column("status", Integer, nullable=False),
         Column("home", String(100), nullable=False),
         Column("codec", SmallInteger, nullable=False),
@@ -53,19 +55,26 @@ def _object() -> list[Column[Any]]:
     ]
 
 
+#: `merged_into`: the survivor of whom this patient is an alias, and `shown` the identifier that survived. The keys are
+#: the names as they are compared (registry.names); their bytes are ordered, so that a prefix is a range.
 patient = Table(
     "patient", metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("bucket", SmallInteger, nullable=False),
     Column("merged_into", BigInteger),
+    Column("shown", String(300), nullable=False, server_default=""),
     Column("family", String(200), nullable=False),
     Column("given", String(200), nullable=False),
+    Column("family_key", _BY_BYTES, nullable=False, server_default=""),
+    Column("given_key", _BY_BYTES, nullable=False, server_default=""),
     Column("birth_date", String(14), nullable=False),
     Column("sex", String(2), nullable=False),
     Column("created", BigInteger, nullable=False),
 )
 _merged = patient.c.merged_into.is_not(None)
 Index("patient_merged", patient.c.merged_into, sqlite_where=_merged, postgresql_where=_merged)
+Index("patient_name", patient.c.family_key, patient.c.birth_date)
+Index("patient_birth", patient.c.birth_date)
 
 patient_identifier = Table(
     "patient_identifier", metadata,

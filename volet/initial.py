@@ -71,7 +71,7 @@ def identifiers_of(cards: Path) -> dict[str, str]:
 def _seed(connection: Connection, entry: dict[str, Any], cards: dict[str, str]) -> int:
     """Add one patient with record and authorisations; 0 when already there."""
     cx = f"{entry['ins']}^^^&{entry['root']}&ISO^NH"
-    if patients.find(connection, cx) is not None:
+    if patients.is_kept(connection, cx):
         return 0
     traits = Traits(entry["family"], entry["given"], entry["birth"].replace("-", ""), entry["sex"])
     patient = patients.feed(connection, [cx], traits)

@@ -15,8 +15,7 @@ from cryptography.x509 import Certificate
 from sqlalchemy.exc import OperationalError
 
 from journal.exchanges import Exchange
-from registry import gateway, transactions
-from registry.identity import iti44
+from registry import gateway, identity, multi_patient, transactions
 from registry.requirements import RULES as REGISTRY_RULES
 from registry.transactions import Services
 from repository.gateway import iti39
@@ -78,7 +77,7 @@ def _registry(story: Callable[[Element, Caller, Exchange, Services], Answer]) ->
 
 HANDLERS: Mapping[str, Handler] = {
     **{name: _registry(story) for name, story in {**transactions.STORIES, **gateway.STORIES}.items()},
-    "ITI-44": _registry(iti44),
+    **{name: _registry(story) for name, story in {**identity.STORIES, **multi_patient.STORIES}.items()},
     "ITI-39": lambda envelope, _, exchange, server: iti39(envelope.body, exchange.caller, exchange,
                                                           server.repository),
     "ITI-41": lambda envelope, message, exchange, server: iti41(envelope.body, message, exchange.caller, exchange,

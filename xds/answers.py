@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from xds import hl7v3, xcpd
+from xds import hl7v3, hl7v3_queries, xcpd
 from xds.findings import Finding
 from xds.messages import (
     Transaction,
@@ -49,8 +49,12 @@ def failure(transaction: Transaction, findings: Sequence[Finding], request: Elem
     if kind == hl7v3.ACKNOWLEDGEMENT:
         header = hl7v3.Header() if request is None else hl7v3.read_header(request)
         return Answer(hl7v3.write_acknowledgement(header, findings, at))
-    if kind == xcpd.ANSWER:
+    if transaction.name == "ITI-55":
         return Answer(xcpd.write_failure(request, findings, at))
+    if kind in hl7v3_queries.ANSWERS:
+        header, copy = (hl7v3.Header(), hl7v3_queries.Copy()) if request is None else (
+            hl7v3.read_header(request), hl7v3_queries.copy_of(request))
+        return Answer(hl7v3_queries.write_failure(kind, header, copy, findings, at))
     errors = registry_errors(findings, home)
     if kind == "AdhocQueryResponse":
         return Answer(write_query_response(FAILURE, errors))

@@ -10,15 +10,15 @@ from functools import cache
 from importlib import resources
 
 from xds import vocabulary
-from xds.hl7v3 import MERGE, V3
+from xds.hl7v3 import V3
 from xds.messages import RMD, TRANSACTIONS, WSNT, Transaction
 from xds.soap import WSA
 from xds.xml import clean
 
 #: Transactions of each service, by its name in the address
 SERVICES: Mapping[str, tuple[str, ...]] = {
-    "registry": ("ITI-18", "ITI-42", "ITI-57", "ITI-61", "ITI-62", "ITI-92"),
-    "repository": ("ITI-41", "ITI-43", "ITI-86"), "identity": ("ITI-44",),
+    "registry": ("ITI-18", "ITI-42", "ITI-51", "ITI-57", "ITI-61", "ITI-62", "ITI-92"),
+    "repository": ("ITI-41", "ITI-43", "ITI-86"), "identity": ("ITI-44", "ITI-45", "ITI-47"),
     "gateway": ("ITI-38", "ITI-39", "ITI-55"), "initiating": ("ITI-18", "ITI-43"),
     "subscriptions": ("ITI-52", "ITI-52-Unsubscribe")}
 
@@ -85,9 +85,7 @@ Call = tuple[str, str, str, str]  # action, body element, action of the answer, 
 
 
 def _calls(transaction: Transaction) -> list[Call]:
-    # A merge of identities is understood only to say that it is not served.
-    return [(action, body, transaction.answer, transaction.response) for action, body in transaction.requests()
-            if not body.endswith(MERGE)]
+    return [(action, body, transaction.answer, transaction.response) for action, body in transaction.requests()]
 
 
 def _messages(calls: list[Call]) -> str:

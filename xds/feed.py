@@ -1,6 +1,6 @@
-"""A patient identity feed as one value, whichever HL7 it was written in (ITI-8: v2, ITI-44: v3).
+"""What is told of patient identities as values, whichever HL7 it was written in (ITI-8 and 64: v2, ITI-44: v3).
 
-The readers of both hand what they found to `identifier` and `make`, so that the same rules hold for both.
+The readers of both hand what they found to `identifier` and `make…`, so that the same rules hold for both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_IDS = 100  # identifiers of one patient in one message
 _DATE = len("YYYYMMDD")
 
 #: Administrative sex of both standards (v2 table 0001, v3 AdministrativeGender) -> what is kept
-_SEXES = {"M": "M", "F": "F", "U": "U", "O": "U", "A": "U", "N": "U", "UN": "U", "UNK": "U"}
+SEXES = {"M": "M", "F": "F", "U": "U", "O": "U", "A": "U", "N": "U", "UN": "U", "UNK": "U"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,30 @@ class Feed:
     birth_date: str = ""
     sex: str = ""
     warnings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Two identities turned out to be one (ITI TF-2 §3.8.4.2): identifiers that survive, and those whose use ends."""
+
+    survivors: tuple[str, ...]
+    subsumed: tuple[str, ...]
+    warnings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkChange:
+    """The local identifier belongs to another patient of the community than was thought (ITI TF-2 §3.64.4.1.2).
+
+    CX texts; `subsumed`: a local identifier that was merged into `local`, "" for none; `sender`: OID of the sending
+    application, "" where it gives none.
+    """
+
+    new: str
+    previous: str
+    local: str
+    subsumed: str = ""
+    sender: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +88,27 @@ def identifier(value: str, root: str, where: Where) -> str | Finding:
 def make(identifiers: Iterable[str | Finding], family: Told, given: Told, birth: Told, sex: Told,
          others: Iterable[str | Finding] = (), where: Where = NOWHERE) -> Feed:
     """The feed of what was read; Refused when no identifier can be used or a name cannot be kept."""
-    usable, warnings = _sort(identifiers)
-    if not usable:
-        raise Refused(warnings or [IDENTIFIER_ABSENT.at(where, expected="1..*", received=0)])
-    # one identifier that can be used makes the others' faults worth a warning only
-    warnings = [replace(finding, severity_override=Severity.WARNING) for finding in warnings]
+    usable, warnings = _usable(identifiers, where)
     born, gender = _birth_date(birth), _sex(sex)
     warnings += [item for item in (born, gender) if isinstance(item, Finding)]
     return Feed(usable, _sort(others)[0], _name(family), _name(given), born if isinstance(born, str) else "",
                 gender if isinstance(gender, str) else "", tuple(warnings))
+
+
+def make_merge(survivors: Iterable[str | Finding], subsumed: Iterable[str | Finding],
+               places: tuple[Where, Where]) -> Merge:
+    """The merge of what was read at two places; Refused when either has no identifier that can be used."""
+    kept, warnings = _usable(survivors, places[0])
+    ended, more = _usable(subsumed, places[1])
+    return Merge(kept, ended, (*warnings, *more))
+
+
+def _usable(identifiers: Iterable[str | Finding], where: Where) -> tuple[tuple[str, ...], list[Finding]]:
+    """One identifier that can be used makes the others' faults worth a warning only; without one, Refused."""
+    usable, wrong = _sort(identifiers)
+    if not usable:
+        raise Refused(wrong or [IDENTIFIER_ABSENT.at(where, expected="1..*", received=0)])
+    return usable, [replace(finding, severity_override=Severity.WARNING) for finding in wrong]
 
 
 def _sort(found: Iterable[str | Finding]) -> tuple[tuple[str, ...], list[Finding]]:
@@ -100,6 +136,6 @@ def _birth_date(told: Told) -> str | Finding:
 
 def _sex(told: Told) -> str | Finding:
     text = told.text.strip()
-    if text and text not in _SEXES:
-        return SEX.at(told.where, expected=" | ".join(_SEXES), received=text)
-    return _SEXES.get(text, "")
+    if text and text not in SEXES:
+        return SEX.at(told.where, expected=" | ".join(SEXES), received=text)
+    return SEXES.get(text, "")

@@ -57,7 +57,11 @@ NOWHERE = Where()
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One catalogue entry. `xds` is the errorCode of a RegistryError, `fault` the code of a SOAP fault."""
+    """One catalogue entry.
+
+    `xds` is the errorCode of a RegistryError, `fault` the code of a SOAP fault, `hl7` that of an acknowledgement (HL7
+    table 0357).
+    """
 
     code: str
     severity: Severity
@@ -69,6 +73,7 @@ class Rule:
     hint_en: str = ""
     xds: str = ""
     fault: str = ""
+    hl7: str = ""
 
     def at(self, where: Where = NOWHERE, expected: object = "", received: object = "", **values: object) -> Finding:
         """A finding of this rule at a place; `values` fill the braces of its texts."""

@@ -1,6 +1,6 @@
-"""Patient identity feed in HL7 v2: ADT bytes -> values -> ACK bytes (ITI TF-2 §3.8, appendix C; HL7 v2.3.1 and later).
+"""Patient identities in HL7 v2: ADT bytes -> values -> ACK bytes (ITI TF-2 §3.8, §3.64, appendix C; v2.3.1 and later).
 
-Of a message only MSH and PID are looked at; the library `hl7` takes PID apart, once it is known to be bounded.
+Of a message only MSH, PID and MRG are looked at; the library `hl7` takes a segment apart, once it is known to be small.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 import hl7
 
 from xds import feed
-from xds.feed import Feed, Told
+from xds.feed import Feed, LinkChange, Merge, Told
 from xds.findings import Catalogue, Finding, Refused, Rule, Severity, Where, errors
-from xds.hl7 import DTM
+from xds.hl7 import DTM, is_oid
 
 RULES = Catalogue("xds")
 TOO_LARGE = RULES["V-V2-TOO-LARGE"]
@@ -30,9 +30,11 @@ ESCAPE = RULES["V-V2-ESCAPE"]
 
 MAX_BYTES = 1024 * 1024
 EVENTS = ("A01", "A04", "A05", "A08")  # admit, register, pre-admit, update: ITI TF-2 §3.8.4.1.1
+MERGE, MOVE = "A40", "A43"  # ITI TF-2 §3.8.4.2.1, §3.64.4.1.2
+SERVED = (*EVENTS, MERGE, MOVE)
 SIGNS = "|^~\\&"
 
-_LONGEST_HEADER, _LONGEST_PID = 4096, 16 * 1024  # bytes, characters
+_LONGEST_HEADER, _LONGEST_SEGMENT = 4096, 16 * 1024  # bytes, characters
 _PART = "HL7 v2"
 _VERSION = re.compile(r"2\.(?:3|3\.1|4|5|5\.1|6|7|7\.1|8|8\.1|8\.2|9)")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
@@ -102,15 +104,46 @@ def _charset_of(fields: dict[int, str], signs: str) -> str:
 
 def read_feed(data: bytes) -> Feed:
     """What an ADT^A01, A04, A05 or A08 tells of its patient; Refused for anything else."""
+    (pid,) = _segments(data, EVENTS, "PID")
+    return _read_pid(pid)
+
+
+def read_merge(data: bytes) -> Merge:
+    """The identifiers of an ADT^A40: PID-3 survives, MRG-1 is subsumed (ITI TF-2 §3.8.4.2.2.4)."""
+    pid, mrg = _segments(data, (MERGE,), "PID", "MRG")
+    return feed.make_merge(_identifiers(pid, 3), _identifiers(mrg, 1), (_where("PID-3"), _where("MRG-1")))
+
+
+def read_link_change(data: bytes) -> LinkChange:
+    """The identifiers of an ADT^A43, by their order (ITI TF-2 §3.64.4.1.2.3, §3.64.4.1.2.4)."""
+    pid, mrg = _segments(data, (MOVE,), "PID", "MRG")
+    told, ended = _identifiers(pid, 3), _identifiers(mrg, 1)
+    wrong = [item for item in (*told, *ended) if isinstance(item, Finding)]
+    for field, found, most in (("PID-3", told, (2,)), ("MRG-1", ended, (1, 2))):
+        if not wrong and len(found) not in most:
+            wrong.append(SEGMENT.at(_where(field), expected=" | ".join(map(str, most)), received=len(found),
+                                    segment=field))
+    if wrong:
+        raise Refused(wrong)
+    header = read_header(data)
+    sender = next((part for part in header.sending_application.split(header.signs[1]) if is_oid(part)), "")
+    new, local, previous, subsumed, *_ = (*map(str, (*told, *ended)), "")
+    return LinkChange(new, previous, local, subsumed, sender)
+
+
+def _segments(data: bytes, events: Sequence[str], *names: str) -> list[_Segment]:
+    """Those segments of a message of one of the events, each there once; Refused for any other message."""
     if len(data) > MAX_BYTES:
         raise Refused(TOO_LARGE.at(Where(_PART), expected=f"≤ {MAX_BYTES}", received=len(data)))
     header = read_header(data)
-    _check_header(header, data)
-    pid = _pid(_decode(data, header), header.signs[0])
-    return _read_pid(_Pid(hl7.parse(f"MSH{header.signs}{header.signs[0]}\r{pid}")[1], header.signs, _codec(header)))
+    _check_header(header, data, events)
+    text, start = _decode(data, header), f"MSH{header.signs}{header.signs[0]}\r"
+    lines = [_line(text, header.signs[0], name) for name in names]
+    return [_Segment(name, hl7.parse(start + line)[1], header.signs, _codec(header))
+            for name, line in zip(names, lines, strict=True)]
 
 
-def _check_header(header: Header, data: bytes) -> None:
+def _check_header(header: Header, data: bytes, events: Sequence[str]) -> None:
     """Every reason in the header why the message is not served here."""
     if not header.is_read:
         raise Refused(MESSAGE.at(Where(_PART, line=1), expected=f"MSH{SIGNS}|", received=data[:20].decode("latin-1")))
@@ -119,8 +152,8 @@ def _check_header(header: Header, data: bytes) -> None:
         findings.append(FIELD.at(_where("MSH-10"), expected="1–199", received=header.control_id, field="MSH-10"))
     if not _VERSION.fullmatch(header.version):
         findings.append(VERSION.at(_where("MSH-12"), expected="2.3.1 … 2.9", received=header.version))
-    if header.type != "ADT" or header.event not in EVENTS:
-        findings.append(EVENT.at(_where("MSH-9"), expected=" | ".join(f"ADT^{event}" for event in EVENTS),
+    if header.type != "ADT" or header.event not in events:
+        findings.append(EVENT.at(_where("MSH-9"), expected=" | ".join(f"ADT^{event}" for event in SERVED),
                                  received=header.name or "—"))
     if findings:
         raise Refused(findings)
@@ -144,19 +177,20 @@ def _codec(header: Header) -> str:
     return _CHARSETS.get(header.charset) or "utf-8"
 
 
-def _pid(text: str, separator: str) -> str:
-    found = [line for line in re.split("[\r\n]", text) if line.startswith(f"PID{separator}")]
+def _line(text: str, separator: str, name: str) -> str:
+    found = [line for line in re.split("[\r\n]", text) if line.startswith(f"{name}{separator}")]
     if len(found) != 1:
-        raise Refused(SEGMENT.at(_where("PID"), expected=1, received=len(found), segment="PID"))
-    if len(found[0]) > _LONGEST_PID:
-        raise Refused(SEGMENT.at(_where("PID"), expected=f"≤ {_LONGEST_PID}", received=len(found[0]), segment="PID"))
+        raise Refused(SEGMENT.at(_where(name), expected=1, received=len(found), segment=name))
+    if len(found[0]) > _LONGEST_SEGMENT:
+        raise Refused(SEGMENT.at(_where(name), expected=f"≤ {_LONGEST_SEGMENT}", received=len(found[0]), segment=name))
     return found[0]
 
 
 @dataclass(frozen=True, slots=True)
-class _Pid:
-    """The segment PID taken apart, and what its texts are made of."""
+class _Segment:
+    """A segment taken apart, and what its texts are made of."""
 
+    name: str
     segment: Any
     signs: str
     codec: str
@@ -178,7 +212,7 @@ class _Pid:
             if resolved is None:
                 resolved = self._special(pieces[index])
             if resolved is None or index == len(pieces) - 1:
-                place = f"PID-{number}"
+                place = f"{self.name}-{number}"
                 raise Refused(ESCAPE.at(_where(place), expected="F S T R E Xhh .br H N",
                                         received=text, field=place))
             pieces[index] = resolved
@@ -202,31 +236,34 @@ def _nth(items: Sequence[Any], number: int) -> Any:
     return items[number - 1] if number <= len(items) else ""
 
 
-def _read_pid(pid: _Pid) -> Feed:
+def _read_pid(pid: _Segment) -> Feed:
     """PID-3 identifiers, PID-5 name, PID-7 birth, PID-8 sex (ITI TF-2 table 3.8-2)."""
-    identifiers = pid.repetitions(3)
-    if len(identifiers) > feed.MOST_IDS:
-        raise Refused(SEGMENT.at(_where("PID-3"), expected=f"≤ {feed.MOST_IDS}", received=len(identifiers),
-                                 segment="PID-3"))
+    identifiers = _identifiers(pid, 3)
     names = pid.repetitions(5)
     # the legal name (XPN.7 = L), else the first
     name = next((item for item in names if pid.text(5, item, 7) == "L"), _nth(names, 1))
     return feed.make(
-        [found for item in identifiers if (found := _identifier(pid, item)) is not None],
-        Told(pid.text(5, name, 1), _where("PID-5")), Told(pid.text(5, name, 2), _where("PID-5")),
+        identifiers, Told(pid.text(5, name, 1), _where("PID-5")), Told(pid.text(5, name, 2), _where("PID-5")),
         Told(pid.text(7, _nth(pid.repetitions(7), 1), 1), _where("PID-7")),
         Told(pid.text(8, _nth(pid.repetitions(8), 1), 1), _where("PID-8")), where=_where("PID-3"))
 
 
-def _identifier(pid: _Pid, repetition: Any) -> str | Finding | None:
-    """CX of one repetition of PID-3; None for an empty one."""
-    value, namespace = pid.text(3, repetition, 1), pid.text(3, repetition, 4, 1)
-    root, kind = pid.text(3, repetition, 4, 2), pid.text(3, repetition, 4, 3)
+def _identifiers(segment: _Segment, number: int) -> list[str | Finding]:
+    """CX of each repetition of a field that is not empty, or what is wrong with it."""
+    found, place = segment.repetitions(number), f"{segment.name}-{number}"
+    if len(found) > feed.MOST_IDS:
+        raise Refused(SEGMENT.at(_where(place), expected=f"≤ {feed.MOST_IDS}", received=len(found), segment=place))
+    return [read for item in found if (read := _identifier(segment, number, item)) is not None]
+
+
+def _identifier(segment: _Segment, number: int, repetition: Any) -> str | Finding | None:
+    value, namespace = segment.text(number, repetition, 1), segment.text(number, repetition, 4, 1)
+    root, kind = segment.text(number, repetition, 4, 2), segment.text(number, repetition, 4, 3)
     if not (value or namespace or root):
         return None
     if kind != "ISO":  # what is found then shows the whole authority
         root = "&".join((namespace, root, kind)).rstrip("&")
-    return feed.identifier(value, root, _where("PID-3"))
+    return feed.identifier(value, root, _where(f"{segment.name}-{number}"))
 
 
 def _where(path: str) -> Where:
@@ -243,6 +280,7 @@ _CONDITIONS: dict[Rule, tuple[str, str]] = {
     feed.SEX: ("103", "Table value not found"), ESCAPE: ("102", "Data type error"),
     CHARSET: ("103", "Table value not found"), EVENT: ("201", "Unsupported event code"),
     VERSION: ("203", "Unsupported version id"), feed.AUTHORITY: ("204", "Unknown key identifier")}
+_NAMES = {**dict(_CONDITIONS.values()), "205": "Duplicate key identifier", "207": "Application internal error"}
 _SEVERITIES = {Severity.ERROR: "E", Severity.WARNING: "W", Severity.INFO: "I"}
 
 
@@ -305,7 +343,8 @@ class _Answer:
 
     def err(self, finding: Finding) -> str:
         """One finding: its place, its condition of table 0357, its severity, its code, and its sentences."""
-        code, name = _CONDITIONS.get(finding.rule, ("207", "Application internal error"))
+        code, _ = _CONDITIONS.get(finding.rule, (finding.rule.hl7 or "207", ""))
+        name = _NAMES[code]
         place = _PLACE.fullmatch(finding.where.path)
         location = (place[1], "1", place[2] or "") if place else ("", "", "")
         shown = finding.as_dict()

@@ -1,4 +1,4 @@
-"""Patient identity feed in HL7 v3: PRPA_IN201301UV02 and 201302UV02 -> values -> MCCI_IN000002UV01 (ITI TF-2 §3.44).
+"""Patient identity feed in HL7 v3: PRPA_IN201301, 201302, 201304UV02 -> values -> MCCI_IN000002UV01 (ITI TF-2 §3.44).
 
 Messages are deep; only what a registry needs is looked at, and everything else may stand there.
 """
@@ -12,7 +12,7 @@ from itertools import islice
 from uuid import uuid4
 
 from xds import feed
-from xds.feed import Feed, Told
+from xds.feed import Feed, Merge, Told
 from xds.findings import Catalogue, Finding, Refused, Severity, Where, errors
 from xds.hl7 import CX, DTM
 from xds.xml import Element, clean, local_name, value_of, where
@@ -20,12 +20,12 @@ from xds.xml import Element, clean, local_name, value_of, where
 RULES = Catalogue("xds")
 MESSAGE = RULES["V-V3-MESSAGE"]
 CONTENT = RULES["V-V3-CONTENT"]
-NOT_SERVED = RULES["V-V3-NOT-SERVED"]
 INTERACTION = RULES["V-V3-INTERACTION"]
 
 V3 = "urn:hl7-org:v3"
 ADD, REVISE, MERGE = "PRPA_IN201301UV02", "PRPA_IN201302UV02", "PRPA_IN201304UV02"
 ACKNOWLEDGEMENT = "MCCI_IN000002UV01"
+CONDITIONS = "2.16.840.1.113883.12.357"  # HL7's own OID of table 0357, message error condition codes
 INTERACTIONS = "2.16.840.1.113883.1.6"  # HL7's own OID of interaction and trigger identifiers
 
 #: Accept acknowledgements of appendix O.1.2; some peers (IPF) send the application's AA and AE, which are read as well.
@@ -34,7 +34,8 @@ ACCEPTED, REFUSED = "CA", "CE"
 _V3 = "{" + V3 + "}"
 _BODY = "envelope"
 _LONGEST = 256  # characters of an identifier that an answer repeats
-_TO_PATIENT = ("controlActProcess", "subject", "registrationEvent", "subject1", "patient")
+_TO_EVENT = ("controlActProcess", "subject", "registrationEvent")
+_TO_PRIOR = ("replacementOf", "priorRegistration", "subject1", "priorRegisteredRole")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,33 +87,49 @@ def read_header(body: Element) -> Header:
 
 def read_feed(body: Element) -> Feed:
     """What an add or revise message tells of its patient; Refused for another message or one without identifiers."""
-    if body.tag == _V3 + MERGE:
-        raise Refused(NOT_SERVED.at(where(body, _BODY), expected=f"{ADD} | {REVISE}", received=MERGE))
-    if body.tag not in (_V3 + ADD, _V3 + REVISE):
-        raise Refused(MESSAGE.at(where(body, _BODY), expected=f"{ADD} | {REVISE} ({V3})", received=body.tag))
-    if not read_header(body).id.root:
-        raise Refused(CONTENT.at(where(body, _BODY), expected="id/@root", received="0", path="id"))
-    patient = _patient(body)
+    told = read_patient(only(only(_event(body, ADD, REVISE), "subject1"), "patient"))
+    return replace(told, warnings=(*told.warnings, *_interaction(body)))
+
+
+def read_patient(patient: Element) -> Feed:
+    """Identifiers and traits of a Patient; Refused without an identifier that can be used."""
     person = only(patient, "patientPerson")
     family, given = _name(person)
-    told = feed.make(
+    return feed.make(
         _identifiers(patient.iterchildren(_V3 + "id"), "patient/id"), family, given,
         _told(first(person, "birthTime"), "value"), _told(first(person, "administrativeGenderCode"), "code"),
         _identifiers((identity for other in person.iterchildren(_V3 + "asOtherIDs")
                       for identity in other.iterchildren(_V3 + "id")), "asOtherIDs/id"), where(patient, _BODY))
+
+
+def read_merge(body: Element) -> Merge:
+    """The identifiers of a merge: Patient.id survives, PriorRegisteredRole.id is subsumed (ITI TF-2 §3.44.4.2.4)."""
+    event = _event(body, MERGE)
+    patient, prior = only(only(event, "subject1"), "patient"), _at(event, _TO_PRIOR)
+    told = feed.make_merge(_identifiers(patient.iterchildren(_V3 + "id"), "patient/id"),
+                           _identifiers(prior.iterchildren(_V3 + "id"), "priorRegisteredRole/id"),
+                           (where(patient, _BODY), where(prior, _BODY)))
     return replace(told, warnings=(*told.warnings, *_interaction(body)))
 
 
-def _patient(body: Element) -> Element:
-    """The one patient of the message, step by step so that what is missing has a name."""
-    element = body
-    for name in _TO_PATIENT:
+def _event(body: Element, *names: str) -> Element:
+    """The registrationEvent of a message of one of those names."""
+    if body.tag not in {_V3 + name for name in names}:
+        raise Refused(MESSAGE.at(where(body, _BODY), expected=f"{' | '.join(names)} ({V3})", received=body.tag))
+    if not read_header(body).id.root:
+        raise Refused(CONTENT.at(where(body, _BODY), expected="id/@root", received="0", path="id"))
+    return _at(body, _TO_EVENT)
+
+
+def _at(element: Element, path: Sequence[str]) -> Element:
+    """Step by step, so that what is missing has a name."""
+    for name in path:
         element = only(element, name)
     return element
 
 
 def only(parent: Element, name: str) -> Element:
-    """The one child of a name; Refused when it is absent or there several times."""
+    """The one child of that name; Refused when there are none or several."""
     found = list(parent.iterchildren(_V3 + name))
     if len(found) != 1:
         raise Refused(CONTENT.at(where(parent, _BODY), expected=f"{name} (1)", received=len(found), path=name))
@@ -150,10 +167,10 @@ def _name(person: Element) -> tuple[Told, Told]:
     return _told(birth if birth is not None else first(chosen, "family")), _told(first(chosen, "given"))
 
 
-def _told(element: Element | None, attribute: str = "") -> Told:
+def _told(element: Element | None, name: str = "") -> Told:
     if element is None or element.get("nullFlavor") is not None:
         return Told()
-    return Told(element.get(attribute, "") if attribute else value_of(element), where(element, _BODY))
+    return Told(element.get(name, "") if name else value_of(element), where(element, _BODY))
 
 
 def _device(body: Element, role: str) -> II:
@@ -163,17 +180,17 @@ def _device(body: Element, role: str) -> II:
 
 
 def identifier(element: Element | None) -> II:
-    """Root and extension of an element of type II."""
+    """An instance identifier as far as it is told."""
     return II(attribute(element, "root"), attribute(element, "extension"))
 
 
 def attribute(element: Element | None, name: str) -> str:
-    """An attribute, cut to what an answer repeats; "" where element or attribute is absent."""
+    """An attribute, "" where it or its element is absent; cut to what an answer repeats."""
     return "" if element is None else element.get(name, "").strip()[:_LONGEST]
 
 
 def first(parent: Element, name: str) -> Element | None:
-    """The first child of a name."""
+    """The first child of that name."""
     return next(parent.iterchildren(_V3 + name), None)
 
 
@@ -181,6 +198,11 @@ def read_acknowledgement(body: Element) -> Acknowledgement:
     """An answer, ours or another server's; Refused when it is none."""
     if body.tag != _V3 + ACKNOWLEDGEMENT:
         raise Refused(MESSAGE.at(where(body, _BODY), expected=f"{ACKNOWLEDGEMENT} ({V3})", received=body.tag))
+    return acknowledgement_of(body)
+
+
+def acknowledgement_of(body: Element) -> Acknowledgement:
+    """The acknowledgement in an answer of any name."""
     element = only(body, "acknowledgement")
     target = first(element, "targetMessage")
     return Acknowledgement(
@@ -208,8 +230,8 @@ def write_acknowledgement(header: Header, findings: Sequence[Finding], at: datet
     said to be unknown (nullFlavor).
     """
     code = REFUSED if errors(findings) else ACCEPTED
-    wrapper = write_wrapper(ACKNOWLEDGEMENT, header.receiver, header.sender, header.processing, "NE", II(str(uuid4())),
-                            at)
+    wrapper = write_wrapper(ACKNOWLEDGEMENT, header.receiver, header.sender, header.processing, "NE",
+                            II(str(uuid4())), at)
     return (f'<{ACKNOWLEDGEMENT} xmlns="{V3}" ITSVersion="XML_1.0">{wrapper}'
             f'<acknowledgement><typeCode code="{code}"/><targetMessage>{write_ii(header.id)}</targetMessage>'
             f"{''.join(map(write_detail, findings))}</acknowledgement></{ACKNOWLEDGEMENT}>")
@@ -217,15 +239,36 @@ def write_acknowledgement(header: Header, findings: Sequence[Finding], at: datet
 
 def write_feed(told: Feed, header: Header, at: datetime) -> str:
     """An add or revise message (`header.interaction`), as a source sends it (ITI TF-2 §3.44.4.1.2)."""
+    return _write_message(header, at, write_event(write_patient(told), header.sender))
+
+
+def write_merge(survivor: Feed, subsumed: str, header: Header, at: datetime) -> str:
+    """A duplicates-resolved message, as a source sends it (ITI TF-2 §3.44.4.2.2)."""
+    prior = ('<replacementOf typeCode="RPLC"><priorRegistration classCode="REG" moodCode="EVN">'
+             '<statusCode code="obsolete"/><subject1 typeCode="SBJ"><priorRegisteredRole classCode="PAT">'
+             f"{write_ii(of_cx(subsumed))}</priorRegisteredRole></subject1></priorRegistration></replacementOf>")
+    return _write_message(replace(header, interaction=MERGE), at,
+                          write_event(write_patient(survivor), header.sender, prior))
+
+
+def _write_message(header: Header, at: datetime, event: str) -> str:
     name = header.interaction
-    trigger = name.replace("_IN", "_TE")
     wrapper = write_wrapper(name, header.sender, header.receiver, header.processing, "AL", header.id, at)
-    return (f'<{name} xmlns="{V3}" ITSVersion="XML_1.0">{wrapper}'
-            f'<controlActProcess classCode="CACT" moodCode="EVN"><code code="{trigger}" codeSystem="{INTERACTIONS}"/>'
-            '<subject typeCode="SUBJ"><registrationEvent classCode="REG" moodCode="EVN"><id nullFlavor="NA"/>'
-            f'<statusCode code="active"/><subject1 typeCode="SBJ">{_write_patient(told)}</subject1>'
-            f'<custodian typeCode="CST"><assignedEntity classCode="ASSIGNED">{write_ii(header.sender)}'
-            f"</assignedEntity></custodian></registrationEvent></subject></controlActProcess></{name}>")
+    return (f'<{name} xmlns="{V3}" ITSVersion="XML_1.0">{wrapper}<controlActProcess classCode="CACT" moodCode="EVN">'
+            f"{write_trigger(name)}{event}</controlActProcess></{name}>")
+
+
+def write_trigger(interaction: str) -> str:
+    """The trigger event code of an interaction (PRPA_IN201301UV02: PRPA_TE201301UV02)."""
+    return f'<code code="{interaction.replace("_IN", "_TE")}" codeSystem="{INTERACTIONS}"/>'
+
+
+def write_event(patient: str, custodian: II, prior: str = "") -> str:
+    """A registration event of one patient, kept by the custodian; `prior`: what it takes the place of."""
+    return ('<subject typeCode="SUBJ"><registrationEvent classCode="REG" moodCode="EVN"><id nullFlavor="NA"/>'
+            f'<statusCode code="active"/><subject1 typeCode="SBJ">{patient}</subject1>'
+            f'<custodian typeCode="CST"><assignedEntity classCode="ASSIGNED">{write_ii(custodian)}</assignedEntity>'
+            f"</custodian>{prior}</registrationEvent></subject>")
 
 
 def write_wrapper(interaction: str, sender: II, receiver: II, processing: str, accept: str, identity: II,
@@ -243,46 +286,54 @@ def _write_device(role: str, code: str, identity: II) -> str:
             f"</device></{role}>")
 
 
-def write_ii(identity: II) -> str:
-    """An `id` element; one without root says that nothing is known."""
+def write_ii(identity: II, tag: str = "id") -> str:
+    """An instance identifier as an element."""
     if not identity.root:
-        return '<id nullFlavor="NI"/>'
+        return f'<{tag} nullFlavor="NI"/>'
     extension = f' extension="{clean(identity.extension)}"' if identity.extension else ""
-    return f'<id root="{clean(identity.root)}"{extension}/>'
+    return f'<{tag} root="{clean(identity.root)}"{extension}/>'
 
 
 def write_detail(finding: Finding) -> str:
-    """A finding as acknowledgementDetail, in French and in English."""
+    """One finding as an acknowledgementDetail; its code is that of HL7 where there is one (table 0357), else ours."""
     shown = finding.as_dict()
     text = f"{shown['fr']} {shown['hint']} — {shown['en']} {shown['hint_en']} [{shown['code']}, {shown['clause']}]"
     location = f"<location>{clean(finding.where.path)}</location>" if finding.where.path else ""
-    return (f'<acknowledgementDetail typeCode="{_TYPES[finding.severity]}"><code code="{clean(finding.code)}" '
-            f'codeSystemName="Volet"/><text>{clean(" ".join(text.split()))}</text>{location}</acknowledgementDetail>')
+    code = (f'<code code="{finding.rule.hl7}" codeSystem="{CONDITIONS}"/>' if finding.rule.hl7 else
+            f'<code code="{clean(finding.code)}" codeSystemName="Volet"/>')
+    return (f'<acknowledgementDetail typeCode="{_TYPES[finding.severity]}">{code}'
+            f"<text>{clean(' '.join(text.split()))}</text>{location}</acknowledgementDetail>")
 
 
-def _write_patient(told: Feed) -> str:
-    identifiers = "".join(write_ii(_of_cx(item)) for item in told.identifiers)
-    provider = _of_cx(told.identifiers[0]).root
-    name = "".join(f"<{tag}>{clean(text)}</{tag}>" for tag, text in (("given", told.given), ("family", told.family))
-                   if text)
+def write_patient(told: Feed, more: str = "", missing: Iterable[str] = ()) -> str:
+    """A Patient with its identifiers, traits and provider organization.
+
+    `more`: what else is said of the patient; `missing`: OIDs of domains that have no identifier for them.
+    """
+    identifiers = "".join(write_ii(of_cx(item)) for item in told.identifiers)
+    provider = of_cx(told.identifiers[0]).root
+    parts = "".join(f"<{tag}>{clean(text)}</{tag}>" for tag, text in (("given", told.given), ("family", told.family))
+                    if text)
+    name = f'<name use="L">{parts}</name>' if parts else '<name nullFlavor="UNK"/>'
     gender = f'<administrativeGenderCode code="{_GENDERS[told.sex]}"/>' if told.sex else ""
     birth = f'<birthTime value="{clean(told.birth_date)}"/>' if told.birth_date else ""
+    others = "".join((*map(_write_other, map(of_cx, told.others)), *(_write_other(II(root)) for root in missing)))
     return (f'<patient classCode="PAT">{identifiers}<statusCode code="active"/>'
-            f'<patientPerson classCode="PSN" determinerCode="INSTANCE"><name use="L">{name}</name>{gender}{birth}'
-            f"{''.join(map(_write_other, told.others))}</patientPerson>"
+            f'<patientPerson classCode="PSN" determinerCode="INSTANCE">{name}{gender}{birth}{others}</patientPerson>'
             f'<providerOrganization classCode="ORG" determinerCode="INSTANCE"><id root="{clean(provider)}"/>'
-            '<contactParty classCode="CON"/></providerOrganization></patient>')
+            f'<contactParty classCode="CON"/></providerOrganization>{more}</patient>')
 
 
 _GENDERS = {"M": "M", "F": "F", "U": "UN"}
 
 
-def _write_other(cx: str) -> str:
-    identity = _of_cx(cx)
-    return (f'<asOtherIDs classCode="PAT">{write_ii(identity)}<scopingOrganization classCode="ORG" '
+def _write_other(identity: II) -> str:
+    told = write_ii(identity) if identity.extension else '<id nullFlavor="NA"/>'
+    return (f'<asOtherIDs classCode="PAT">{told}<scopingOrganization classCode="ORG" '
             f'determinerCode="INSTANCE"><id root="{clean(identity.root)}"/></scopingOrganization></asOtherIDs>')
 
 
-def _of_cx(cx: str) -> II:
+def of_cx(cx: str) -> II:
+    """The instance identifier of a CX."""
     parsed = CX.parse(cx)
     return II(parsed.authority.universal_id, parsed.id)

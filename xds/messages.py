@@ -15,6 +15,7 @@ from xds import rim, xcpd
 from xds.encodings import decode_base64
 from xds.findings import Catalogue, Finding, Refused, Severity, Where, shorten
 from xds.hl7v3 import ACKNOWLEDGEMENT, ADD, MERGE, REVISE, V3
+from xds.hl7v3_queries import CANDIDATES, FIND_CANDIDATES, GET_IDENTIFIERS, IDENTIFIERS
 from xds.mtom import include, include_href
 from xds.rim import ObjectRef, RegistryObject, Slot
 from xds.vocabulary import LCM, QUERY, RIM, RS, SEVERITY_ERROR, SEVERITY_WARNING, XDSB, XOP
@@ -66,6 +67,11 @@ def _transaction(name: str, action: str, body: str, response: str, mtom: bool = 
     return Transaction(name, f"urn:ihe:iti:{action}", f"urn:ihe:iti:{action}Response", body, response, mtom)
 
 
+def _v3(name: str, request: str, response: str, *more: str) -> Transaction:
+    return Transaction(name, f"{V3}:{request}", f"{V3}:{response}", f"{{{V3}}}{request}", f"{{{V3}}}{response}",
+                       more=tuple((f"{V3}:{other}", f"{{{V3}}}{other}") for other in more))
+
+
 _SUBMIT, _REMOVE = _LCM + "SubmitObjectsRequest", _LCM + "RemoveObjectsRequest"
 _PROVIDE = _XDSB + "ProvideAndRegisterDocumentSetRequest"
 _RETRIEVE, _RETRIEVED = _XDSB + "RetrieveDocumentSetRequest", _XDSB + "RetrieveDocumentSetResponse"
@@ -79,8 +85,11 @@ TRANSACTIONS: Mapping[str, Transaction] = {row.name: row for row in (
     _transaction("ITI-41", "2007:ProvideAndRegisterDocumentSet-b", _PROVIDE, _DONE, mtom=True),
     _transaction("ITI-42", "2007:RegisterDocumentSet-b", _SUBMIT, _DONE),
     _transaction("ITI-43", "2007:RetrieveDocumentSet", _RETRIEVE, _RETRIEVED, mtom=True),
-    Transaction("ITI-44", f"{V3}:{ADD}", f"{V3}:{ACKNOWLEDGEMENT}", f"{{{V3}}}{ADD}", f"{{{V3}}}{ACKNOWLEDGEMENT}",
-                more=tuple((f"{V3}:{name}", f"{{{V3}}}{name}") for name in (REVISE, MERGE))),
+    # A notification has the action of the revision of a feed, and is read as one: the later row keeps the action.
+    _v3("ITI-46", REVISE, ACKNOWLEDGEMENT),
+    _v3("ITI-44", ADD, ACKNOWLEDGEMENT, REVISE, MERGE),
+    _v3("ITI-45", GET_IDENTIFIERS, IDENTIFIERS),
+    _v3("ITI-47", FIND_CANDIDATES, CANDIDATES),
     _transaction("ITI-51", "2009:MultiPatientStoredQuery", _ASK, _ANSWERED),
     # Actions are those of WS-BaseNotification, and each of the two requests has an answer of its own.
     *(Transaction(name, f"{WSN}/{actor}/{kind}Request", f"{WSN}/{actor}/{kind}Response", f"{{{WSNT}}}{kind}",
@@ -135,12 +144,9 @@ class DocumentSource:
 
 
 @dataclass(frozen=True, slots=True)
-class ProvideRequest:
+class ProvideRequest(SubmitRequest):
     """Metadata and documents of ITI-41, the documents by Document/@id."""
 
-    objects: tuple[RegistryObject, ...]
-    references: tuple[ObjectRef, ...] = ()
-    unknown: tuple[Element, ...] = ()
     documents: Mapping[str, DocumentSource] = field(default_factory=dict)
 
 
@@ -197,21 +203,17 @@ class RegistryResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class QueryResponse:
+class QueryResponse(RegistryResponse):
     """Answer to a stored query."""
 
-    status: str
-    errors: tuple[RegistryError, ...] = ()
     objects: tuple[RegistryObject, ...] = ()
     references: tuple[ObjectRef, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class RetrieveResponse:
+class RetrieveResponse(RegistryResponse):
     """Answer to ITI-43."""
 
-    status: str
-    errors: tuple[RegistryError, ...] = ()
     documents: tuple[DocumentResponse, ...] = ()
 
 
@@ -484,10 +486,10 @@ def write_remove_objects(references: Iterable[ObjectRef]) -> str:
 
 
 def _write_document_requests(requests: Iterable[DocumentRequest]) -> str:
-    return "".join("<xdsb:DocumentRequest>" + _element("HomeCommunityId", item.home)
-                   + _element("RepositoryUniqueId", item.repository_unique_id)
-                   + _element("DocumentUniqueId", item.document_unique_id) + "</xdsb:DocumentRequest>"
-                   for item in requests)
+    return "".join(f"<xdsb:DocumentRequest>{_element('HomeCommunityId', item.home)}"
+                   f"{_element('RepositoryUniqueId', item.repository_unique_id)}"
+                   f"{_element('DocumentUniqueId', item.document_unique_id)}"
+                   "</xdsb:DocumentRequest>" for item in requests)
 
 
 def _element(name: str, text: str) -> str:

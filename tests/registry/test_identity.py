@@ -261,7 +261,8 @@ def test_iti8(services, event):
 @pytest.mark.parametrize(("message", "codes"), [
     (adt("42^^^HOPITAL"), ["V-FEED-AUTHORITY"]),
     (adt(""), ["V-FEED-IDENTIFIER-ABSENT"]),
-    (adt(event="A40"), ["V-V2-EVENT"]),
+    (adt(event="A03"), ["V-V2-EVENT"]),
+    (adt(event="A40"), ["V-V2-SEGMENT"]),
     (adt(f"{PATIENT}~{OTHER}"), ["V-REG-IDENTITY-CONFLICT"]),
     (adt(cx("2", LOCAL)), ["V-REG-IDENTITY-NONE"]),
     (adt(f"42^^^HOPITAL~{cx('2', LOCAL)}"), ["V-FEED-AUTHORITY", "V-REG-IDENTITY-NONE"]),

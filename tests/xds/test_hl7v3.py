@@ -164,9 +164,9 @@ def test_an_identifier_sent_twice_is_one():
     assert told.identifiers == (INS,)
 
 
-def test_a_merge_is_not_served():
+def test_a_merge_is_no_feed():
     (finding,) = refused(MESSAGE.replace(ADD, MERGE))
-    assert finding.code == "V-V3-NOT-SERVED"
+    assert finding.code == "V-V3-MESSAGE"
     assert ADD in finding.expected
 
 
