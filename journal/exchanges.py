@@ -22,7 +22,10 @@ from xds.findings import Finding, Severity
 
 @dataclass(slots=True)
 class Exchange:
-    """One exchange while it happens: opened before the first byte is read, recorded when the answer is known."""
+    """One exchange while it happens: opened before the first byte is read, recorded when the answer is known.
+
+    `address`: the URL at which it came in, as the client wrote it.
+    """
 
     door: str = ""
     name: str = ""
@@ -36,6 +39,7 @@ class Exchange:
     findings: list[Finding] = field(default_factory=list)
     documents: list[dict[str, Any]] = field(default_factory=list)
     verdict: str = ""
+    address: str = ""
     request: bytes = b""
     response: bytes = b""
     _started: int = field(default_factory=time.perf_counter_ns)

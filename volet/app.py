@@ -21,6 +21,7 @@ SERVICE_PATHS = {
     "identity": ("/xds/identity",),
     "gateway": ("/xds/gateway",),
     "initiating": ("/xds/initiating",),
+    "subscriptions": ("/xds/subscriptions", "/xds/subscriptions/<subscription>"),
 }
 
 
@@ -42,21 +43,23 @@ def create_app(server: Server) -> Flask:
 
 
 def _soap_view(service: str, server: Server) -> Callable[[], Response]:
-    def view() -> Response:
+    def view(**_: str) -> Response:
         """One SOAP request."""
         pieces = pieces_of(request, server.settings.max_request_bytes)
         asked = soap.Request(request.headers.get("Content-Type", ""), pieces, door_of(request),
-                             peer_certificate(request))
+                             peer_certificate(request), request.base_url)
         answered = soap.handle(asked, service, server)
         response = Response(soap.body_of(answered), answered.status, content_type=answered.content_type)
         response.headers["Content-Length"] = str(answered.length)
+        if not answered.content_type:  # a 202 says nothing more (ITI TF-2 appendix V.5)
+            del response.headers["Content-Type"]
         return response
 
     return view
 
 
 def _wsdl_view(service: str) -> Callable[[], Response]:
-    def view() -> Response:
+    def view(**_: str) -> Response:
         """`?wsdl` and `?xsd=NAME`; anything else by GET is not served here."""
         document = wsdl.answer(service, request.base_url, request.args)
         if document is None:

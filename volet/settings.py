@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from security.addresses import AllowList
+
 
 class ProfileName(StrEnum):
     """Whose rules hold: plain IHE, or the French record's on top."""
@@ -55,6 +57,11 @@ class Settings(BaseSettings):
         None, description="who refuses a bad client certificate: the application, in words (test), or TLS (production)")
     sender_fault_status: Literal[400, 500] = Field(
         400, description="HTTP status of faults of the sender; 500 for stacks that do not read the body of a 400 (CXF)")
+    push_addresses: list[str] = Field(
+        [], description="URL prefixes that may be called: notifications and asynchronous answers; none: no calls")
+    push_ca: Path | None = Field(None, description="trust anchors (PEM) of those who are called; default the system's")
+    push_certificate: Path | None = Field(
+        None, description="certificate and key (PEM, one file) shown to those who are called and ask for one")
     server_names: list[str] = Field([], description="further names of the TLS server certificate made by init")
     max_document_bytes: int = Field(128 * 1024 * 1024, ge=1024, description="largest document")
     max_request_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="largest request")
@@ -76,6 +83,12 @@ class Settings(BaseSettings):
         host, separator, port = value.rpartition(":")
         if value and not (separator and host and port.isdigit() and 0 <= int(port) < 65536):
             raise ValueError("HOST:PORT is expected")
+        return value
+
+    @field_validator("push_addresses")
+    @classmethod
+    def _prefixes(cls, value: list[str]) -> list[str]:
+        AllowList.of(value)
         return value
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -15,8 +15,9 @@ from cryptography.x509 import Certificate
 from sqlalchemy.exc import OperationalError
 
 from journal.exchanges import Exchange
-from registry import gateway, identity, multi_patient, transactions
+from registry import gateway, identity, multi_patient, subscriptions, transactions
 from registry.requirements import RULES as REGISTRY_RULES
+from registry.subscriptions import Broker
 from registry.transactions import Services
 from repository.gateway import iti39
 from repository.provide import iti41
@@ -27,12 +28,15 @@ from security import vihf
 from security.cards import describe, load_certificate
 from security.identity import Caller
 from security.trust import Purpose
-from volet import communities
+from volet import communities, replies
 from volet.assembly import Server
+from volet.replies import Route
 from volet.settings import ProfileName
 from xds import soap
+from xds.addressing import HERE, Endpoint
 from xds.answers import Answer, failure, is_fault
 from xds.contracts import SERVICES
+from xds.dsub import write_fault_detail
 from xds.findings import Catalogue, Finding, Refused, Where
 from xds.messages import Transaction, transaction_of
 from xds.mtom import write_related
@@ -52,27 +56,36 @@ Handler = Callable[[Envelope, Message, Exchange, Server], Answer]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, apart from HTTP. `certificate`: DER of the TLS client; `door`: "https" or "http"."""
+    """One HTTP request, apart from HTTP. `certificate`: DER of the TLS client; `door`: "https" or "http".
+
+    `address`: the URL, as the client wrote it.
+    """
 
     content_type: str
     chunks: Iterable[bytes]
     door: str
     certificate: bytes | None = None
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What goes back: `length` bytes in pieces."""
+    """What goes back, or elsewhere: `length` bytes in pieces."""
 
     status: int
     content_type: str
     body: Iterable[bytes]
     length: int
+    to: Endpoint = HERE
 
 
 def _registry(story: Callable[[Element, Caller, Exchange, Services], Answer]) -> Handler:
     """A story of the registry as a handler."""
     return lambda envelope, _, exchange, server: story(envelope.body, exchange.caller, exchange, server.services)
+
+
+def _broker(exchange: Exchange, server: Server) -> Broker:
+    return Broker(replies.allow_list(server.settings).allows, exchange.address)
 
 
 HANDLERS: Mapping[str, Handler] = {
@@ -86,6 +99,10 @@ HANDLERS: Mapping[str, Handler] = {
                                                           server.repository),
     "ITI-86": lambda envelope, _, exchange, server: iti86(envelope.body, exchange.caller, exchange,
                                                           server.repository),
+    "ITI-52": lambda envelope, _, exchange, server: subscriptions.subscribe(
+        envelope.body, exchange.caller, exchange, server.services, _broker(exchange, server)),
+    "ITI-52-Unsubscribe": lambda _envelope, _, exchange, server: subscriptions.unsubscribe(
+        exchange.caller, exchange, server.services, _broker(exchange, server)),
 }
 
 
@@ -109,6 +126,7 @@ class _Outcome:
     home: str = ""  # the community that a gateway names in its errors
     transaction: Transaction | None = None
     relates_to: str = ""
+    route: Route = field(default_factory=Route)
     body: Element | None = None
     answer: Answer | None = None
     findings: list[Finding] = field(default_factory=list)
@@ -116,7 +134,7 @@ class _Outcome:
 
 def handle(request: Request, service: str, server: Server) -> Response:
     """Answer a SOAP request; every outcome is an answer, and every exchange is in the journal."""
-    exchange = Exchange(door=request.door)
+    exchange = Exchange(door=request.door, address=request.address)
     outcome = _Outcome(multipart=service == "repository")
     if service in _GATEWAYS:
         outcome.home = server.profile.domain.home
@@ -134,6 +152,9 @@ def handle(request: Request, service: str, server: Server) -> Response:
     exchange.note(outcome.findings)
     with exchange.step("answer"):
         response = _response(outcome, exchange, server.settings.sender_fault_status)
+    if not response.to.is_here:
+        with exchange.step("reply"):
+            response = _deferred(response, outcome, exchange, server)
     _record(exchange, server)
     return response
 
@@ -152,6 +173,7 @@ def _story(request: Request, service: str, server: Server, exchange: Exchange, o
         with exchange.step("security"):
             certificate = load_certificate(request.certificate) if request.certificate else None
             exchange.caller = _identify(envelope, request.door, certificate, exchange, server)
+            outcome.route = replies.route_of(envelope, server.settings)
         exchange.note([*message.warnings, *envelope.warnings, *exchange.caller.findings])
         handlers = INITIATING if service == "initiating" else HANDLERS
         outcome.answer = handlers[exchange.name](envelope, message, exchange, server)
@@ -215,21 +237,40 @@ def _response(outcome: _Outcome, exchange: Exchange, sender_status: int) -> Resp
     """
     if outcome.answer is not None:
         return _envelope(outcome, outcome.answer, exchange)
-    if outcome.transaction is None or is_fault(outcome.findings):
-        fault = soap.write_fault(outcome.findings, outcome.relates_to)
+    if outcome.transaction is None or outcome.transaction.faults or is_fault(outcome.findings):
+        to = outcome.route.fault
+        fault = soap.write_fault(outcome.findings, outcome.relates_to, None, to.address, to.blocks,
+                                 write_fault_detail(outcome.findings, datetime.now(UTC)))
         status = max(soap.http_status_of(outcome.findings), sender_status)
         exchange.response = fault
-        return _package(fault, (), "", outcome.multipart, status)
+        return replace(_package(fault, (), "", outcome.multipart, status), to=to)
     refusal = failure(outcome.transaction, outcome.findings, outcome.body, datetime.now(UTC), outcome.home)
     return _envelope(outcome, refusal, exchange)
 
 
 def _envelope(outcome: _Outcome, answer: Answer, exchange: Exchange) -> Response:
     assert outcome.transaction is not None
-    action = outcome.transaction.answer
-    root = soap.write_envelope(answer.body, action, outcome.relates_to)
+    action, to = outcome.transaction.answer, outcome.route.reply
+    root = soap.write_envelope(answer.body, action, outcome.relates_to, None, to.address, to.blocks)
     exchange.response = root
-    return _package(root, answer.parts, action, outcome.multipart, 200)
+    return replace(_package(root, answer.parts, action, outcome.multipart, 200), to=to)
+
+
+def _deferred(response: Response, outcome: _Outcome, exchange: Exchange, server: Server) -> Response:
+    """An answer that goes elsewhere: kept until it is sent, then 202; a fault on this connection when it cannot be."""
+    try:
+        if not response.to.is_nowhere:
+            exchange.note([replies.keep(server.services, server.settings, response.to, exchange.name,
+                                        response.content_type, response.body, response.length)])
+        return Response(202, "", (), 0)
+    except Refused as refused:
+        outcome.findings = list(refused.findings)
+    except Exception:
+        log.exception("reply", exchange=exchange.id)
+        outcome.findings = [replies.NOT_KEPT.at(Where("server"), received=exchange.id)]
+    exchange.note(outcome.findings)
+    outcome.answer, outcome.route = None, Route()
+    return _response(outcome, exchange, server.settings.sender_fault_status)
 
 
 def _package(root: bytes, parts: Sequence[tuple[str, bytes | Iterable[bytes], int]], action: str, multipart: bool,
