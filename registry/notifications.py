@@ -23,7 +23,7 @@ from registry.reader import Row as Stored
 from registry.register import Registry
 from registry.subscription_filters import FACTS, Facts, Filter
 from registry.subscriptions import CANCELLED, query_of
-from registry.tables import patient, patient_identifier, subscription
+from registry.tables import patient_identifier, subscription
 from security.access import Gate
 from security.addresses import origin_of
 from xds import dsub, ebxml, rim
@@ -74,10 +74,10 @@ def of_events(registry: Registry, profile: str, events: Iterable[Event]) -> list
     with registry.database.read() as connection:
         reader = Reader(connection, registry.book, Gate())
         reader.level = 2  # a version that another one has replaced meanwhile was registered all the same
-        anybodys = _in_force(connection, profile, None)
+        anybodys = _in_force(reader, profile, None)
         for event in events:
             if event.kind in KINDS:
-                there = [*anybodys, *_in_force(connection, profile, event.patient_id)]
+                there = [*anybodys, *_in_force(reader, profile, event.patient_id)]
                 listening = [one for one in there if _listens(one, event)]
                 found += _of_event(reader, event, listening) if listening else ()
     return found
@@ -103,27 +103,16 @@ def _listens(one: Row[Any], event: Event) -> bool:
     return bool(one.since < event.position and one.created - GRACE <= event.at < one.until)
 
 
-def _in_force(connection: Connection, profile: str, patient_id: int | None) -> Sequence[Row[Any]]:
-    """Subscriptions for any patient (None), or for one and whoever was merged into that one; some may have ended."""
-    column = subscription.c
+def _in_force(reader: Reader, profile: str, patient_id: int | None) -> Sequence[Row[Any]]:
+    """Subscriptions for any patient (None), or for one and whoever was merged with that one; some may have ended."""
+    column, execute = subscription.c, reader.connection.execute
     statement = select(subscription).where(column.state != CANCELLED, column.profile == profile)
     if patient_id is None:
-        return connection.execute(statement.where(column.authority == "", column.value == "")).all()
+        return execute(statement.where(column.authority == "", column.value == "")).all()
     names = select(patient_identifier.c.authority, patient_identifier.c.value).where(
-        patient_identifier.c.patient_id.in_(_identities(connection, patient_id))).subquery()
-    return connection.execute(statement.join(names, (names.c.authority == column.authority)
-                                             & (names.c.value == column.value))).all()
-
-
-def _identities(connection: Connection, patient_id: int) -> set[int]:
-    """The patient, and all who were merged into that one, directly or not."""
-    found: set[int] = set()
-    waiting = {patient_id}
-    while waiting:
-        found |= waiting
-        waiting = set(connection.execute(select(patient.c.id).where(patient.c.merged_into.in_(waiting)))
-                      .scalars()) - found
-    return found
+        patient_identifier.c.patient_id.in_(reader.kin.ids([patient_id]))).subquery()
+    return execute(statement.join(names, (names.c.authority == column.authority)
+                                  & (names.c.value == column.value))).all()
 
 
 @lru_cache(1024)

@@ -270,12 +270,27 @@ def test_a_subscription_outlives_a_merge(services: Services) -> None:
     subscribe(services)
     with services.registry.database.write() as connection:
         patients.feed(connection, [STRANGER], Traits("ESSAI", "ALEX"))
-        one, two, three = (patients.find(connection, cx).id for cx in (PATIENT, STRANGER, OTHER))
-        table = tables.patient
-        connection.execute(update(table).where(table.c.id == one).values(merged_into=two))
-        connection.execute(update(table).where(table.c.id == two).values(merged_into=three))
+        for subsumed, survivor in ((PATIENT, STRANGER), (STRANGER, OTHER)):
+            row, into = patients.row_of(connection, subsumed), patients.find(connection, survivor)
+            assert row is not None
+            assert into is not None
+            patients.merge(connection, into, row, subsumed)
     uuid = put(services.registry, document(patient_id=OTHER), patient_id=OTHER).ids["Document01"]
     assert [one.ids for one in heard(services)] == [[uuid]]
+
+
+def test_what_was_registered_before_a_merge_is_told_to_the_survivors_too(services: Services) -> None:
+    """Read after it, the event is of the patient whom both are now."""
+    subscribe(services, of_patient(patient=OTHER))
+    uuid = put(services.registry).ids["Document01"]
+    with services.registry.database.write() as connection:
+        row, into = patients.row_of(connection, PATIENT), patients.find(connection, OTHER)
+        assert row is not None
+        assert into is not None
+        patients.merge(connection, into, row, PATIENT)
+    (one,) = heard(services)
+    assert one.ids == [uuid]
+    assert ebxml.to_document(one.notification.content.objects[0]).patient_id == OTHER
 
 
 def test_any_patient(services: Services) -> None:
