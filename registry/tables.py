@@ -62,11 +62,11 @@ patient = Table(
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     Column("bucket", SmallInteger, nullable=False),
     Column("merged_into", BigInteger),
-    Column("shown", String(300), nullable=False, server_default=""),
+    Column("shown", String(300), nullable=False, default=""),
     Column("family", String(200), nullable=False),
     Column("given", String(200), nullable=False),
-    Column("family_key", _BY_BYTES, nullable=False, server_default=""),
-    Column("given_key", _BY_BYTES, nullable=False, server_default=""),
+    Column("family_key", _BY_BYTES, nullable=False, default=""),
+    Column("given_key", _BY_BYTES, nullable=False, default=""),
     Column("birth_date", String(14), nullable=False),
     Column("sex", String(2), nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -125,7 +125,7 @@ document = Table(
     Column("storage_key", String(64), nullable=False),
     Column("sha256", LargeBinary(32)),
     Column("registered", BigInteger, nullable=False),
-    Column("offline", SmallInteger, nullable=False, server_default="0"),  # 1: documentAvailability says so
+    Column("offline", SmallInteger, nullable=False, default=0),  # 1: documentAvailability says so
     **_CLUSTERED,
 )
 Index("document_found", document.c.patient_id, document.c.status, document.c.creation_time)
