@@ -6,6 +6,7 @@ whose turn has come are sent side by side, one at a time to each origin, and wha
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -197,14 +198,14 @@ def run(settings: Settings) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops its children in order
-    parent = os.getppid()
-    threading.Thread(target=_watch, args=(parent, enough), daemon=True).start()
+    parent = multiprocessing.parent_process()  # known from before the fork: it may be gone already
+    threading.Thread(target=_watch, args=(parent.pid if parent else os.getppid(), enough), daemon=True).start()
     server = build(settings)
     Notifier(server).run(enough)
     server.close()
 
 
-def _watch(parent: int, enough: threading.Event) -> None:
+def _watch(parent: int | None, enough: threading.Event) -> None:
     """A parent killed outright must not leave a process behind that calls others in its name."""
     while not enough.wait(1.0):
         if os.getppid() != parent:

@@ -51,10 +51,9 @@ def route_of(envelope: Envelope, settings: Settings) -> Route:
 
     Faults go to FaultTo, else where answers go (WS-Addressing 1.0 Core §3.4).
     """
-    reply = endpoint_of(envelope.header, "ReplyTo") or HERE
-    fault = endpoint_of(envelope.header, "FaultTo") or reply
-    far = {name: endpoint for name, endpoint in (("ReplyTo", reply), ("FaultTo", fault))
-           if not endpoint.is_here and not endpoint.is_nowhere}
+    asked = {name: endpoint for name in ("ReplyTo", "FaultTo")
+             if (endpoint := endpoint_of(envelope.header, name)) is not None}
+    far = {name: endpoint for name, endpoint in asked.items() if not endpoint.is_here and not endpoint.is_nowhere}
     allowed = allow_list(settings)
     findings = [ADDRESS.at(Where("envelope", path=f"{name}/Address"), received=endpoint.address)
                 for name, endpoint in far.items() if not allowed.allows(endpoint.address)]
@@ -62,7 +61,8 @@ def route_of(envelope: Envelope, settings: Settings) -> Route:
         findings.append(NO_MESSAGE_ID.at(Where("envelope", path="Header"), expected="wsa:MessageID"))
     if findings:
         raise Refused(findings)
-    return Route(reply, fault)
+    reply = asked.get("ReplyTo", HERE)
+    return Route(reply, asked.get("FaultTo", reply))
 
 
 def keep(services: Services, settings: Settings, to: Endpoint, name: str, content_type: str, body: Iterable[bytes],

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from sqlalchemy.exc import OperationalError
 from journal import deliveries
 from journal.deliveries import Delivery, Message
 from registry import tables
-from security.pki import create, load_specs
 from tests.registry.samples import PATIENT
+from tests.stories.process import alive
 from tests.volet.broker import Toolkit, answer, codes, make_settings, toolkit
 from tests.volet.fake import tls_of
 from tests.volet.receivers import Receiver, endless, hang_up, receiving, silent, status
@@ -282,27 +282,17 @@ def test_a_message_is_given_up_after_a_day(start: Start, monkeypatch: pytest.Mon
 # --- TLS -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A test PKI: `pki/ca.pem`, a server certificate, cards."""
-    from datetime import UTC, datetime
-
-    folder = tmp_path_factory.mktemp("tls")
-    create(folder, load_specs(), datetime.now(UTC))
-    return folder
-
-
-def one_file(tls: Path, folder: Path) -> Path:
+def one_file(pki: Path, folder: Path) -> Path:
     """Certificate and key of a card in one file."""
     made = folder / "client.pem"
-    card = tls / "cards" / "medecin"
+    card = pki / "cards" / "medecin"
     made.write_bytes((card / "auth.pem").read_bytes() + (card / "auth.key").read_bytes())
     return made
 
 
-def test_over_tls_with_a_certificate_on_both_sides(start: Start, tls: Path, tmp_path: Path) -> None:
-    with receiving(tls=tls_of(tls, tls / "pki" / "ca.pem")) as receiver:
-        kit = start(receiver, push_ca=tls / "pki" / "ca.pem", push_certificate=one_file(tls, tmp_path))
+def test_over_tls_with_a_certificate_on_both_sides(start: Start, pki: Path, tmp_path: Path) -> None:
+    with receiving(tls=tls_of(pki, pki / "pki" / "ca.pem")) as receiver:
+        kit = start(receiver, push_ca=pki / "pki" / "ca.pem", push_certificate=one_file(pki, tmp_path))
         kit.subscribe(receiver.url)
         with working(kit):
             kit.register()
@@ -310,10 +300,10 @@ def test_over_tls_with_a_certificate_on_both_sides(start: Start, tls: Path, tmp_
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["unknown server", "no certificate of ours"])
-def test_nobody_is_told_who_is_not_known(start: Start, tls: Path, mutual: bool) -> None:
-    context: ssl.SSLContext = tls_of(tls, tls / "pki" / "ca.pem" if mutual else None)
+def test_nobody_is_told_who_is_not_known(start: Start, pki: Path, mutual: bool) -> None:
+    context: ssl.SSLContext = tls_of(pki, pki / "pki" / "ca.pem" if mutual else None)
     with receiving(tls=context) as receiver:
-        kit = start(receiver, push_ca=tls / "pki" / "ca.pem" if mutual else None)
+        kit = start(receiver, push_ca=pki / "pki" / "ca.pem" if mutual else None)
         kit.subscribe(receiver.url)
         with working(kit):
             kit.register()
@@ -496,4 +486,8 @@ def test_a_process_whose_parent_is_gone_stops(start: Start) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     pid = int(os.read(reading, 20))
-    wait_for(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+    try:
+        wait_for(lambda: not alive([pid]))
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
