@@ -26,16 +26,25 @@ from journal.deliveries import (
     pause,
 )
 from journal.tables import deliveries as make_deliveries
+from tests.journal.postgres import cluster
 
 metadata = MetaData()
 TABLES = make_deliveries(metadata)
 HERE, THERE = "https://here.example:443", "https://there.example:443"
 
 
-@pytest.fixture
-def queue(tmp_path: Path) -> Iterator[Queue]:
-    database = Database(f"sqlite:///{tmp_path / 'test.db'}", durable=False)
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    with cluster() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def queue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queue]:
+    url = f"sqlite:///{tmp_path / 'test.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres")
+    database = Database(url, durable=False)
     with database.write() as connection:
+        metadata.drop_all(connection)
         metadata.create_all(connection)
     yield Queue(database, TABLES)
     database.close()

@@ -117,7 +117,7 @@ def refused(services: Services, asked: Subscribe, caller: Caller = CALLER) -> li
 
 def kept(services: Services) -> list[Any]:
     with services.registry.database.read() as connection:
-        return list(connection.execute(select(tables.subscription)).all())
+        return list(connection.execute(select(tables.subscription).order_by(tables.subscription.c.id)).all())
 
 
 # --- what is told --------------------------------------------------------------------------------------------------
