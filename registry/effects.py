@@ -14,10 +14,14 @@ from registry import claims, stored
 from registry.claims import Claim
 from registry.codes import CodeBook
 from registry.patients import Patient
+from registry.requirements import RULES
 from registry.rows import Prepared, stamp
 from registry.tables import association, document, folder, identifier_claim
+from xds.findings import Refused, Where
 from xds.rim import RegistryObject
 from xds.vocabulary import APND, APPROVED, ASSOCIATION, DEPRECATED, HAS_MEMBER, REPLACEMENTS, XFRM
+
+DEPRECATED_TARGET = RULES["V-REG-TARGET-DEPRECATED"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ def apply(connection: Connection, prepared: Prepared, patient: Patient, book: Co
     links = prepared.submission.associations
     replaced = dict.fromkeys((link.target, link.source) for link in links if link.type in REPLACEMENTS)
     deprecated = _with_dependents(connection, patient, {old for old, _ in replaced}, book)
+    _replace(connection, patient, {old for old, _ in replaced}, book)
     _deprecate(connection, patient, deprecated, book)
     followed = [place for old, new in replaced for place in _follow(connection, prepared, patient, old, new, book)]
     grown = {link.source for link in links if link.type == HAS_MEMBER and link.source not in prepared.objects}
@@ -61,6 +66,16 @@ def _with_dependents(connection: Connection, patient: Patient, replaced: Iterabl
             association.c.type.in_(dependent), association.c.status == book.id_of(APPROVED))).scalars()
         waiting = set(sources) - found
     return found
+
+
+def _replace(connection: Connection, patient: Patient, uuids: set[str], book: CodeBook) -> None:
+    """Deprecate what is in force; Refused where several may write at once and another one was first."""
+    for uuid in sorted(uuids):
+        changed = connection.execute(update(document).where(
+            document.c.patient_id.in_(patient.ids), document.c.uuid == uuid, document.c.status == book.id_of(APPROVED))
+            .values(status=book.id_of(DEPRECATED))).rowcount
+        if not changed:
+            raise Refused(DEPRECATED_TARGET.at(Where("metadata", path="targetObject"), received=uuid))
 
 
 def _deprecate(connection: Connection, patient: Patient, uuids: set[str], book: CodeBook) -> None:

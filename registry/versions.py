@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, delete, insert, update
 from registry import claims, stored
 from registry.claims import Claim
 from registry.codes import CodeBook
+from registry.life import NEWEST, OLDER
 from registry.state import TABLES, read
 from registry.tables import identifier_claim
 from xds import ebxml, rim
@@ -38,7 +39,12 @@ class Held:
 
 def newest(connection: Connection, lid: str) -> Held | None:
     """The newest version of what a lid names; None for every other identifier, entryUUIDs of later versions too."""
-    lid = lid.lower()
+    held = _newest(connection, lid.lower())
+    # Where several write at once, another one may have come between the two look-ups: the lid leads elsewhere now.
+    return held if held is None or held.row.current == NEWEST else _newest(connection, lid.lower())
+
+
+def _newest(connection: Connection, lid: str) -> Held | None:
     found = claims.find(connection, (claims.of_lid(lid), lid))
     held = _read(connection, found.get(claims.of_lid(lid)) or found.get(lid) or [])
     return held if held is not None and held.row.lid == lid else None
@@ -57,18 +63,18 @@ def _read(connection: Connection, holders: list[Claim]) -> Held | None:
 
 def supersede(connection: Connection, old: Held, status: int, new: Claim) -> bool:
     """The old version gets a status and is no longer current, the lid leads to the new one; False as `set_status`."""
-    if not set_status(connection, old, status, current=0):
+    if not set_status(connection, old, status, OLDER):
         return False
     _point(connection, old.row.lid, new)
     connection.execute(insert(identifier_claim), claims.row(claims.of_lid(old.row.lid), new, exclusive=False))
     return True
 
 
-def set_status(connection: Connection, held: Held, status: int, current: int = 1) -> bool:
+def set_status(connection: Connection, held: Held, status: int, current: int = NEWEST) -> bool:
     """Change the status of a newest version; False when another writer changed it after it was read."""
     table = TABLES[held.claim.kind]
     return connection.execute(update(table).where(
-        table.c.patient_id == held.claim.patient_id, table.c.id == held.claim.object_id, table.c.current == 1,
+        table.c.patient_id == held.claim.patient_id, table.c.id == held.claim.object_id, table.c.current == NEWEST,
         table.c.status == held.row.status).values(status=status, current=current)).rowcount == 1
 
 
@@ -81,7 +87,7 @@ def settle(connection: Connection, lid: str) -> bool:
     if left:
         table, claim = TABLES[left[-1].claim.kind], left[-1].claim
         connection.execute(update(table).where(table.c.patient_id == claim.patient_id, table.c.id == claim.object_id)
-                           .values(current=1))
+                           .values(current=NEWEST))
     _point(connection, lid, left[-1].claim if left and left[-1].row.version > 1 else None)
     return bool(left)
 

@@ -127,6 +127,18 @@ def test_the_newest_version_goes(registry: Registry, entry: DocumentEntry) -> No
     assert (new.version, new.lid) == ("3", entry.lid)
 
 
+def test_the_newest_of_many_goes(registry: Registry, entry: DocumentEntry) -> None:
+    """The lid leads to the one before, not to any other."""
+    three_versions(registry, entry)
+    fourth = version(registry, entry, "3").id
+    removed(registry, *around(registry, fourth))
+    new = again(entry)
+    assert codes(registry, new, instead(new, "2")) == ["XDSMetadataVersionError", "XDSMetadataUpdateError"][::-1]
+    assert versions_of(registry, entry.lid)[-1][0] == "3"
+    restate(registry, versions_of(registry, entry.lid)[-1][1], DEPRECATED)
+    assert version(registry, entry, "3").version == "4"
+
+
 def test_all_but_the_first_go(registry: Registry, entry: DocumentEntry) -> None:
     first, second, third = three_versions(registry, entry)
     removed(registry, *around(registry, second), *around(registry, third))
