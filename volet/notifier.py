@@ -56,7 +56,7 @@ class _Flight:
 class Notifier:
     """The work of one process."""
 
-    def __init__(self, server: Server, seconds: float = 30.0) -> None:
+    def __init__(self, server: Server, seconds: float = 15.0) -> None:
         """Work with an assembled server; `seconds`: the lease."""
         registry = server.services.registry
         self.server, self.registry = server, registry

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,19 +19,27 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from dmp import record
+from dmp.record import Record
 from journal import deliveries
 from journal.deliveries import Delivery, Message
-from registry import tables
+from registry import patients, tables
+from registry.patients import Traits
 from tests.registry.samples import PATIENT
 from tests.stories.process import alive
-from tests.volet.broker import Toolkit, answer, codes, make_settings, toolkit
+from tests.volet.broker import FILTER, Toolkit, answer, codes, make_settings, toolkit
 from tests.volet.fake import tls_of
 from tests.volet.receivers import Receiver, endless, hang_up, receiving, silent, status
-from volet import notifier, push
+from volet import notifier, push, soap
+from volet.assembly import build, migrate
+from volet.client.card import Access, load_card, vihf_header
 from volet.notifier import Notifier
 from volet.push import Outcome, Way, send
 from volet.settings import Settings
 from xds import dsub, ebxml
+from xds.messages import TRANSACTIONS
+from xds.rim import Slot
+from xds.soap import new_message_id, read_envelope, read_fault, write_request
 
 Start = Callable[..., Toolkit]
 
@@ -135,17 +145,40 @@ def test_no_longer_after_cancelling(start: Start) -> None:
 def test_nobody_else_may_be_called(start: Start) -> None:
     kit = start("https://good.example/")
     with receiving() as receiver:
-        written = dsub.write_subscribe(dsub.Subscribe(
-            dsub.Endpoint(receiver.url), dsub.FULL, dsub.AdhocQuery("urn:uuid:aa2332d0-f8fe-11e0-be50-0800200c9a66",
-                                                                     slots=_patient())))
+        written = dsub.write_subscribe(dsub.Subscribe(dsub.Endpoint(receiver.url), dsub.FULL,
+                                                      dsub.AdhocQuery(FILTER, slots=_patient())))
         response = kit.call("ITI-52", written)
         assert (response.status_code, codes(response)) == (400, ["V-SUB-ADDRESS"])
         assert b"push_addresses" in response.data
         assert b"SubscribeCreationFailedFault" in response.data
 
 
-def _patient() -> tuple[dsub.rim.Slot, ...]:
-    return (dsub.rim.Slot("$XDSDocumentEntryPatientId", (f"'{PATIENT}'",)),)
+def _patient() -> tuple[Slot, ...]:
+    return (Slot("$XDSDocumentEntryPatientId", (f"'{PATIENT}'",)),)
+
+
+@pytest.mark.parametrize("card", ["medecin", "medecin-traitant", "ehpad", "regulateur-samu"])
+def test_the_dmp_opens_subscriptions_to_nobody(pki: Path, tmp_path: Path, card: str) -> None:
+    """Not an action of the functional matrix: refused by the profile, whoever calls."""
+    settings = Settings(data=tmp_path / "dmp", push_addresses=["https://good.example/"])
+    shutil.copytree(pki / "pki", settings.data / "pki", symlinks=True)
+    migrate(settings)
+    server = build(settings)
+    with server.services.registry.database.write() as connection:
+        patient = patients.feed(connection, [PATIENT], Traits("ESSAI", "CAMILLE", "19580517", "F"))
+        record.write(connection, Record(patient.id))
+    wanted = dsub.Subscribe(dsub.Endpoint("https://good.example/"), dsub.FULL,
+                            dsub.AdhocQuery(FILTER, slots=_patient()))
+    bodies = {"ITI-52": dsub.write_subscribe(wanted), "ITI-52-Unsubscribe": dsub.write_unsubscribe()}
+    for transaction, body in bodies.items():
+        security = vihf_header(load_card(pki / "cards" / card), PATIENT, Access(), datetime.now(UTC))
+        content = write_request(body, TRANSACTIONS[transaction].action, "https://x/", new_message_id(), security)
+        asked = soap.Request("application/soap+xml", [content], "http", address="http://x/xds/subscriptions")
+        response = soap.handle(asked, "subscriptions", server)
+        fault = read_fault(read_envelope(b"".join(response.body)).body)
+        assert fault is not None
+        assert [found["code"] for found in fault.findings if found["severity"] == "error"] == ["V-DMP-NOT-ENTITLED"]
+    server.close()
 
 
 # --- receivers of every kind ---------------------------------------------------------------------------------------
