@@ -7,10 +7,11 @@ a file lock: without it the tail of waiting writers explodes while the throughpu
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,20 @@ class _WriterLock:
 def _pragmas(durable: bool) -> tuple[str, ...]:
     return ("journal_mode=WAL", f"synchronous={'FULL' if durable else 'NORMAL'}", "foreign_keys=ON",
             _BUSY, f"journal_size_limit={_WAL_LIMIT}", "temp_store=MEMORY", "cache_size=-32000")
+
+
+def take_turns(connection: Connection, names: Iterable[str]) -> None:
+    """Of the transactions that name the same, one goes on after the other, until they end; different ones do not wait.
+
+    PostgreSQL only: SQLite has one writer anyway. Of two that check before they write, the second sees the first.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    keys = {int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+            for name in names}
+    # In one order for everybody, so that no two wait for each other.
+    connection.execute(text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key"),
+                       {"keys": sorted(keys)}).all()
 
 
 def run_migrations(context: Any, metadata: Any, version_table: str) -> None:

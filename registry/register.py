@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, select
 
 from journal import outbox
-from journal.database import Database
+from journal.database import Database, take_turns
 from journal.ids import new_uuid
 from registry import claims, effects, patients, rows, state
 from registry.affinity import AffinityDomain
@@ -18,6 +18,7 @@ from registry.codes import CodeBook
 from registry.patients import Patient
 from registry.requirements import RULES
 from registry.rows import StoredDocument
+from registry.rules import unique_ids
 from registry.tables import document, submission_set
 from registry.tables import outbox as outbox_table
 from xds import ebxml, rim
@@ -57,6 +58,7 @@ def register(registry: Registry, submission: Submission, stored: Mapping[str, St
     prepared = rows.prepare(submission, documents, datetime.now(UTC), new_uuid)
     registry.book.ensure(prepared.codes)
     with registry.database.write() as connection:
+        take_turns(connection, contended(submission))
         patient = patients.require(connection, submission.submission_set.patient_id, registry.domain)
         fingerprint = fingerprint_of(submission, documents)
         earlier = _earlier(connection, submission, patient, fingerprint) if accept_repeat else None
@@ -71,6 +73,12 @@ def register(registry: Registry, submission: Submission, stored: Mapping[str, St
             "documents": [prepared.ids[entry.id] for entry in submission.documents],
             "folders": sorted({prepared.ids[entry.id] for entry in submission.folders} | touched.folders)})
     return Registered(prepared.ids, patient)
+
+
+def contended(submission: Submission) -> set[str]:
+    """Identifiers that another submission may bring at the same moment: patient, uniqueIds, entryUUIDs."""
+    return {submission.submission_set.patient_id, *(unique_id for _, unique_id in unique_ids(submission)),
+            *(thing.id.lower() for thing in submission.objects if rim.is_uuid_urn(thing.id))}
 
 
 def refuse(findings: Iterable[Finding]) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 
 from journal import outbox
+from journal.database import take_turns
 from journal.ids import new_uuid
 from registry import claims, effects, operations, patients, propagation, rows, versions
 from registry.claims import Claim
 from registry.operations import Asked, Plan
 from registry.reader import Reader
-from registry.register import Registry, fingerprint_of, refuse
+from registry.register import Registry, contended, fingerprint_of, refuse
 from registry.requirements import RULES
 from registry.rows import StoredDocument, Version
 from registry.rules import UPDATES
@@ -38,6 +39,7 @@ def update(registry: Registry, submission: Submission, restricted: bool = False,
     kept = without_operations(submission)
     registry.book.ensure(rows.prepare(kept, {}, datetime.now(UTC), new_uuid).codes)
     with registry.database.write() as connection:
+        take_turns(connection, contended(submission))
         patient = patients.require(connection, submission.submission_set.patient_id, registry.domain)
         asked = Asked(Reader(connection, registry.book, gate or Gate()), submission, patient, restricted)
         plan = operations.plan(asked)
