@@ -30,6 +30,7 @@ def make_server(pki: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             family = [server.process.pid, *descendants(server.process.pid)]
             assert server.stop() == 0, server.log.read_text("utf-8")
             assert len(family) > 2
+        server.clear()
 
 
 @pytest.fixture(scope="session")

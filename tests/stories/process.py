@@ -96,6 +96,10 @@ class Server:
         self.process.wait()
         wait_until(lambda: not alive(family), 5, "killed processes to end")
 
+    def clear(self) -> None:
+        """Remove its thousands of folders of documents; database and log stay for whoever wants to look."""
+        shutil.rmtree(self.data / "documents", ignore_errors=True)
+
     def _is_ready(self) -> bool:
         if not self.http:
             return listens(self.https)

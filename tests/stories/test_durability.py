@@ -85,10 +85,13 @@ def record(folder: Path, pki: Path, lots: int) -> Recording:
 
 
 @pytest.fixture(scope="module")
-def recording(pki: Path, tmp_path_factory: pytest.TempPathFactory) -> Recording:
+def recording(pki: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recording]:
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
-    return record(tmp_path_factory.mktemp("recording"), pki, 10)
+    folder = tmp_path_factory.mktemp("recording")
+    made = record(folder, pki, 10)
+    yield made
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 # --- the order -------------------------------------------------------------------------------------------------------
@@ -248,6 +251,7 @@ def assembled(pki: Path, tmp_path: Path) -> Iterator[Assembled]:
     new_patient(made, "in-process")
     with closing(build(Settings(data=made.data, profile=ProfileName.IHE))) as server:
         yield server
+    made.clear()
 
 
 def answered(server: Assembled, lot: object) -> bytes:

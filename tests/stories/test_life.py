@@ -32,6 +32,7 @@ def own(pki: Path, tmp_path: Path) -> Iterator[Server]:
     if alive(family):
         server.kill()
     assert alive(family) == []
+    server.clear()
 
 
 def client_of(server: Server, card: str = "medecin-traitant", **more: object) -> Client:
@@ -40,6 +41,19 @@ def client_of(server: Server, card: str = "medecin-traitant", **more: object) ->
 
 def works(server: Server) -> None:
     assert client_of(server, "cardiologue").find(CAMILLE).status == "Success"
+
+
+def does_not_start(server: Server, why: str) -> None:
+    """It ends by itself, with a status that says so; if it starts all the same, nothing of it is left."""
+    try:
+        with pytest.raises(AssertionError, match=why):
+            server.start()
+        assert server.process is not None
+        assert server.process.returncode != 0
+    finally:
+        if server.process is not None and server.process.poll() is None:
+            server.kill()
+        server.clear()
 
 
 def test_stopping_leaves_a_request_its_answer_and_does_not_wait_for_the_idle(own: Server) -> None:
@@ -109,12 +123,8 @@ def test_a_parent_that_dies_leaves_no_orphans(own: Server) -> None:
 
 
 def test_a_port_that_is_taken_stops_the_start(own: Server, pki: Path, tmp_path: Path) -> None:
-    other = prepare(tmp_path / "other", pki, "--init")
-    other = replace(other, https=own.https)
-    with pytest.raises(AssertionError, match="did not start"):
-        other.start()
-    assert other.process is not None
-    assert other.process.returncode != 0
+    other = replace(prepare(tmp_path / "other", pki, "--init"), https=own.https)
+    does_not_start(other, "did not start")
     assert own.https.encode() in other.log.read_bytes()
     assert b"Traceback" not in other.log.read_bytes()
     works(own)
@@ -122,9 +132,7 @@ def test_a_port_that_is_taken_stops_the_start(own: Server, pki: Path, tmp_path: 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "192.0.2.1:8080"])
 def test_plain_http_is_for_this_machine_only(pki: Path, tmp_path: Path, address: str) -> None:
-    server = replace(prepare(tmp_path / "open", pki, "--init"), http=address)
-    with pytest.raises(AssertionError, match="loopback"):
-        server.start()
+    does_not_start(replace(prepare(tmp_path / "open", pki, "--init"), http=address), "loopback")
 
 
 def test_the_same_lot_from_all_sides_at_once_is_kept_once(server: Server, as_card: Callable[..., Client]) -> None:
