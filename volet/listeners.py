@@ -18,7 +18,7 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
-from volet import mllp
+from volet import mllp, notifier
 from volet.app import create_app
 from volet.assembly import build, migrate
 from volet.settings import Settings, address
@@ -83,6 +83,8 @@ def serve(settings: Settings, ready: Callable[[], None]) -> int:
                 for bind, tls in _addresses(settings)]
     if settings.mllp:
         children.append(multiprocessing.Process(target=_run_mllp, args=(settings,), name=settings.mllp))
+    if settings.push_addresses:
+        children.append(multiprocessing.Process(target=notifier.run, args=(settings,), name="notifier"))
     for child in children:
         child.start()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,7 +122,7 @@ def _check_free(bind: str) -> None:
 def _all_listen(children: list[multiprocessing.Process]) -> bool:
     """Whether every address takes connections, within `START_SECONDS` and as long as no listener has died."""
     limit = time.monotonic() + START_SECONDS
-    waiting = {child.name for child in children}
+    waiting = {child.name for child in children if ":" in child.name}  # the notifier listens to nobody
     while waiting and time.monotonic() < limit and all(child.is_alive() for child in children):
         waiting = {bind for bind in waiting if not _listens(bind)}
         time.sleep(0.05)
