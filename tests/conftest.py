@@ -4,8 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from security.pki import create, load_specs
+
+# A busy machine fails no test.
+settings.register_profile("volet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("volet")
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ def success(warnings: Iterable[Finding] = ()) -> Answer:
 
 
 def is_fault(findings: Iterable[Finding]) -> bool:
-    """Whether the refusal is one of SOAP itself and not of the registry."""
-    return any(finding.rule.fault for finding in findings)
+    """Whether the refusal is one of SOAP itself: of what has an error code of XDS too, the registry's answer tells."""
+    return any(finding.rule.fault and not finding.rule.xds for finding in findings)
 
 
 def failure(transaction: Transaction, findings: Sequence[Finding], request: Element | None = None,

@@ -403,12 +403,14 @@ def test_a_document_changed_after_the_signature_is_refused(as_card: As, server: 
     changed = lot.contents[identity].replace(b"FICTIF", b"FICTIE", 1)
     reply = client.send(replace(lot, contents={**lot.contents, identity: changed}))
     assert set(reply.findings) == {"V-REP-HASH-DIFFERS", "V-SEC-DSIG-DOCUMENT-DIGEST"}
+    assert (reply.http, reply.status) == (200, "Failure")  # of the registry, not of SOAP
+    assert set(reply.errors) == {"XDSRepositoryMetadataError", "XDSRepositoryError"}
     assert server.kept() == kept
     # Even when the sender's metadata say the new hash.
     sha1 = hashlib.sha1(changed, usedforsecurity=False).hexdigest()
     reply = client.send(replace(lot.having(lambda entry: replace(entry, hash=sha1)),
                                 contents={**lot.contents, identity: changed}))
-    assert "V-SEC-DSIG-DOCUMENT-DIGEST" in reply.findings
+    assert (reply.status, reply.findings) == ("Failure", ["V-SEC-DSIG-DOCUMENT-DIGEST"])
     assert server.kept() == kept
 
 
