@@ -128,7 +128,7 @@ def read_link_change(data: bytes) -> LinkChange:
     header = read_header(data)
     sender = next((part for part in header.sending_application.split(header.signs[1]) if is_oid(part)), "")
     new, local, previous, subsumed, *_ = (*map(str, (*told, *ended)), "")
-    return LinkChange(new, previous, local, subsumed, sender)
+    return LinkChange(new, previous, local, "" if subsumed == local else subsumed, sender)
 
 
 def _segments(data: bytes, events: Sequence[str], *names: str) -> list[_Segment]:

@@ -157,14 +157,18 @@ def _identifiers(elements: Iterable[Element], path: str) -> list[str | Finding]:
 
 
 def _name(person: Element) -> tuple[Told, Told]:
-    """Family and given of the legal name, else of the first one; of several families that of birth (qualifier BR)."""
+    """Family and given of the legal name, else of the first one."""
     names = [item for item in person.iterchildren(_V3 + "name") if item.get("nullFlavor") is None]
     chosen = next((item for item in names if "L" in item.get("use", "").split()), names[0] if names else None)
     if chosen is None:
         return Told(), Told()
-    families = list(chosen.iterchildren(_V3 + "family"))
-    birth = next((item for item in families if "BR" in item.get("qualifier", "").split()), None)
-    return _told(birth if birth is not None else first(chosen, "family")), _told(first(chosen, "given"))
+    return _told(family_of(chosen)), _told(first(chosen, "given"))
+
+
+def family_of(name: Element) -> Element | None:
+    """The family name of birth (qualifier BR), else the first."""
+    births = (item for item in name.iterchildren(_V3 + "family") if "BR" in item.get("qualifier", "").split())
+    return next(births, first(name, "family"))
 
 
 def _told(element: Element | None, name: str = "") -> Told:
@@ -314,7 +318,7 @@ def write_patient(told: Feed, more: str = "", missing: Iterable[str] = ()) -> st
     provider = of_cx(told.identifiers[0]).root
     parts = "".join(f"<{tag}>{clean(text)}</{tag}>" for tag, text in (("given", told.given), ("family", told.family))
                     if text)
-    name = f'<name use="L">{parts}</name>' if parts else '<name nullFlavor="UNK"/>'
+    name = f'<name use="L">{parts}</name>' if parts else '<name nullFlavor="NA"/>'
     gender = f'<administrativeGenderCode code="{_GENDERS[told.sex]}"/>' if told.sex else ""
     birth = f'<birthTime value="{clean(told.birth_date)}"/>' if told.birth_date else ""
     others = "".join((*map(_write_other, map(of_cx, told.others)), *(_write_other(II(root)) for root in missing)))

@@ -25,6 +25,7 @@ from xds.hl7v3 import (
     Header,
     acknowledgement_of,
     attribute,
+    family_of,
     first,
     identifier,
     of_cx,
@@ -216,8 +217,8 @@ def _domains(parameters: Element, name: str) -> tuple[Domain, ...]:
 
 
 def _name(value: Element) -> Name:
-    family, given = (first(value, part) for part in ("family", "given"))
-    parts = [value_of(part)[:feed.LONGEST_NAME] if part is not None else "" for part in (family, given)]
+    parts = [value_of(part)[:feed.LONGEST_NAME] if part is not None else ""
+             for part in (family_of(value), first(value, "given"))]
     return Name(parts[0], parts[1], "SRCH" in value.get("use", "").split())
 
 
@@ -320,7 +321,7 @@ def _write_answer(name: str, header: Header, copy: Copy, events: Sequence[str], 
     """Application acknowledgement, found events, what became of the query, and the query itself (appendix O.1.3)."""
     wrong = errors(findings)
     # HL7 QueryResponse: QE, the query itself is wrong; AE, it cannot be answered; NF and OK otherwise
-    code = ("QE" if any(finding.rule is QUERY for finding in wrong) else "AE") if wrong else "OK" if events else "NF"
+    code = ("QE" if any(finding.rule == QUERY for finding in wrong) else "AE") if wrong else "OK" if events else "NF"
     wrapper = write_wrapper(name, header.receiver, header.sender, header.processing, "NE", II(str(uuid4())), at)
     counts = "".join(f'<{tag} value="{number}"/>' for tag, number in (
         ("resultTotalQuantity", total), ("resultCurrentQuantity", len(events)),

@@ -290,7 +290,7 @@ def test_relationships_of_the_survivor_keep_an_object_of_the_subsumed_from_being
     assert codes == ["V-RMV-REFERENCED"]
 
 
-# --- what is a merge and what is not ---------------------------------------------------------------------------------
+# --- what is a merge and what is not -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("survivor", "subsumed", "code"), [
@@ -442,7 +442,7 @@ def test_iti44_merge(services, subsumed, code, details):
     assert exchange.patient == cx("299999999999945")
 
 
-# --- the French record -----------------------------------------------------------------------------------------------
+# --- the French record ---------------------------------------------------------------------------------------------
 
 
 def dmp(registry: Registry) -> Services:

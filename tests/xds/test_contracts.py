@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ from lxml import etree
 from zeep.exceptions import ValidationError, XMLParseError
 from zeep.transports import Transport
 
-from xds import contracts, ebxml, hl7v3, messages, mtom, rim, soap
+from xds import contracts, ebxml, hl7v3, hl7v3_queries, messages, mtom, rim, soap
 from xds.contracts import SERVICES
-from xds.feed import Feed
+from xds.feed import Feed, Merge
 from xds.findings import Catalogue, Where
+from xds.hl7v3_queries import Candidate, Copy, Domain, IdentifierQuery, Name, PersonQuery
 from xds.messages import (
     OBJECT_REF,
     TRANSACTIONS,
@@ -53,6 +55,18 @@ OBJECTS = (ebxml.from_document(DOCUMENT),
 WRITTEN = "".join(map(rim.write, OBJECTS))
 WSAW_ACTION = "{http://www.w3.org/2006/05/addressing/wsdl}Action"
 ERRORS = (RegistryError("XDSRegistryError", "contexte, « accents »", location="ici"),)
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+V3_HEADER = hl7v3.Header(hl7v3.ADD, hl7v3.II("1.2.9", "m"), hl7v3.II("1.2.5"), hl7v3.II("1.2.6"), "T")
+WHO = Feed(("42^^^&1.2.3&ISO",), (), "ESSAI", "CAMILLE", "19580517", "F")
+PIX = hl7v3_queries.write_identifier_query(
+    IdentifierQuery(WHO.identifiers[0], domains=(Domain("1.2.4"),)), V3_HEADER, hl7v3.II("1.2.8", "q"), NOW)
+PDQ = hl7v3_queries.write_person_query(
+    PersonQuery((Name("ESSAI", "CAM", is_partial=True),), ("1958", "1960"), "F", WHO.identifiers, (Domain("1.2.4"),), 5,
+                80), V3_HEADER, hl7v3.II("1.2.8", "q"), NOW)
+PIX_ANSWER = hl7v3_queries.write_identifiers(V3_HEADER, hl7v3_queries.copy_of(parse(PIX.encode())), WHO, [], NOW)
+PDQ_ANSWER = hl7v3_queries.write_candidates(
+    V3_HEADER, hl7v3_queries.copy_of(parse(PDQ.encode())), [Candidate(WHO, 80, ("1.2.4",)), Candidate(WHO)], 3,
+    [RULES["V-V3-QUERY-NOT-KEPT"].at(received="x")], NOW)
 
 
 # --- schemas -------------------------------------------------------------------------------------------------------
@@ -124,6 +138,10 @@ GOOD = {
         DocumentResponse("", "1.2", "1.3", "text/xml", data=b"")]),
     "nothing retrieved": messages.write_retrieve_response(FAILURE, ERRORS),
     "feed": hl7v3.write_feed(Feed((INS,), (), "ESSAI"), hl7v3.Header(hl7v3.ADD), datetime.now(UTC)),
+    "merge": hl7v3.write_merge(Feed((INS,), (), "ESSAI"), "7^^^&1.2&ISO", hl7v3.Header(), datetime.now(UTC)),
+    "identifier query": PIX, "person query": PDQ, "identifiers": PIX_ANSWER, "candidates": PDQ_ANSWER,
+    "failed query": hl7v3_queries.write_failure(hl7v3_queries.CANDIDATES, hl7v3.Header(), Copy(), [
+        RULES["V-V3-QUERY"].at(Where(path="x"), path="y")], None),
     "nested": f'<lcm:SubmitObjectsRequest xmlns:lcm="{LCM}" xmlns:rim="{RIM}"><rim:RegistryObjectList>'
               f'<rim:RegistryPackage id="a"><rim:RegistryObjectList>{WRITTEN}<rim:ObjectRef id="urn:uuid:7"/>'
               f'<rim:Association id="b" associationType="c" sourceObject="d" targetObject="e" xmlns:rim="{RIM}"/>'
@@ -177,6 +195,7 @@ NAME, SLOT = "<rim:Name>", '<rim:Slot name="creationTime"><rim:ValueList><rim:Va
     ("retrieved", "rs:RegistryResponse", "rs:Response"),
     ("feed", ' ITSVersion="XML_1.0"', ""),
     ("feed", "<creationTime", '<creationTime xmlns="urn:other"'),
+    ("candidates", ' ITSVersion="XML_1.0"', ""),
     ("nested", "rim:ObjectRef", "rim:Slot"),
     ("nested", '<rim:ObjectRef id="urn:uuid:7"/>', "<rim:ObjectRef/>"),
     ("nested", f' xmlns:rim="{RIM}"/>', ' xmlns:rim="urn:other"/>'),
@@ -399,19 +418,33 @@ def test_iti43(repository):
     assert [item.Document for item in found] == [b"<a>\r\n\x00</a>", b"inline"]
 
 
-@pytest.mark.parametrize("name", [hl7v3.ADD, hl7v3.REVISE])
+@pytest.mark.parametrize("name", [hl7v3.ADD, hl7v3.REVISE, hl7v3.MERGE])
 def test_iti44(identity, name):
-    told = Feed(("42^^^&1.2.3&ISO",), (), "ESSAI", "CAMILLE", "19580517", "F")
-    header = hl7v3.Header(name, hl7v3.II("1.2.9", "m"), hl7v3.II("1.2.5"), hl7v3.II("1.2.6"), "T")
-    message = parse(hl7v3.write_feed(told, header, datetime.now(UTC)).encode())
+    header = replace(V3_HEADER, interaction=name)
+    message = parse((hl7v3.write_merge(WHO, "7^^^&1.2&ISO", header, NOW) if name == hl7v3.MERGE
+                     else hl7v3.write_feed(WHO, header, NOW)).encode())
     answer = call(identity, f"DocumentRegistry_{name}", "ITI-44", hl7v3.write_acknowledgement(header, [], None),
                   _value_1=list(message), ITSVersion="XML_1.0")
     body = sent(identity, "ITI-44").body
-    assert (hl7v3.read_feed(body), hl7v3.read_header(body)) == (told, header)
+    assert hl7v3.read_header(body) == header
+    if name == hl7v3.MERGE:
+        assert hl7v3.read_merge(body) == Merge(WHO.identifiers, ("7^^^&1.2&ISO",))
+    else:
+        assert hl7v3.read_feed(body) == WHO
     assert answer.ITSVersion == "XML_1.0"
     names = [_local(item) for item in answer._value_1]
     assert names[0] == "id"
     assert names[-1] == "acknowledgement"
+
+
+@pytest.mark.parametrize(("name", "query", "told"), [("ITI-45", PIX, PIX_ANSWER), ("ITI-47", PDQ, PDQ_ANSWER)])
+def test_iti45_and_47(identity, name, query, told):
+    message, read = parse(query.encode()), {"ITI-45": hl7v3_queries.read_identifier_query,
+                                            "ITI-47": hl7v3_queries.read_person_query}[name]
+    answer = call(identity, f"DocumentRegistry_{_local(message)}", name, told, _value_1=list(message),
+                  ITSVersion="XML_1.0")
+    assert read(sent(identity, name).body) == read(parse(query.encode()))  # zeep took the elements themselves
+    assert [_local(item) for item in answer._value_1][-2:] == ["acknowledgement", "controlActProcess"]
 
 
 def _local(item: Element) -> str:
